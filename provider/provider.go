@@ -1,0 +1,85 @@
+// Package provider says what adt asks of third parties: machines and DNS
+// records. Each vendor is a package below it that imports this one and its own
+// SDK. It must not know autoscalers, profiles, state files or the command line.
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// What went wrong at a vendor, to be tested with errors.Is. A driver wraps one
+// of these and begins its message with its own name.
+var (
+	ErrNotFound     = errors.New("not found")
+	ErrUnauthorized = errors.New("not authorised")
+	ErrQuota        = errors.New("quota exceeded")
+	ErrTemporary    = errors.New("temporary failure")
+	ErrRateLimited  = errors.New("rate limited")
+)
+
+// RateLimitError is an ErrRateLimited that knows when calls are welcome again.
+type RateLimitError struct{ Until time.Time }
+
+func (e *RateLimitError) Error() string {
+	return fmt.Sprintf("rate limited until %s", e.Until.UTC().Format(time.RFC3339))
+}
+
+// Is makes errors.Is(err, ErrRateLimited) true.
+func (e *RateLimitError) Is(target error) bool { return target == ErrRateLimited }
+
+// Server is one machine as its vendor describes it.
+type Server struct {
+	ID        string     // the vendor's id; unique, never reused
+	Name      string     // as given in Spec.Name; vendors do not keep it unique
+	PublicIP  netip.Addr // the zero Addr until the vendor has given one
+	PrivateIP netip.Addr // address in the private network; the zero Addr until given
+	Created   time.Time
+}
+
+// Addressed reports whether the server has both its addresses.
+func (s Server) Addressed() bool { return s.PublicIP.IsValid() && s.PrivateIP.IsValid() }
+
+// Spec is what a server is created from. Vendor settings (size, image, keys)
+// belong to the driver's own configuration.
+type Spec struct {
+	Name     string
+	UserData []byte // cloud-config, given to the machine at its first boot
+}
+
+// Servers is a vendor's machines.
+type Servers interface {
+	// List returns every server of the account that a fleet's name could
+	// match, from all pages. It returns all or an error, never part.
+	List(ctx context.Context) ([]Server, error)
+	// Create orders one server. It is not idempotent and never retried by the
+	// driver. Once something billable may exist, what is known of it is
+	// returned even along with an error.
+	Create(ctx context.Context, spec Spec) (Server, error)
+	// Destroy ends the server with the id. The error wraps ErrNotFound when
+	// there is none.
+	Destroy(ctx context.Context, id string) error
+}
+
+// Record is one A record.
+type Record struct {
+	ID      string
+	Name    string // fully qualified, without the final dot
+	Address netip.Addr
+	TTL     time.Duration
+}
+
+// DNS is the A records of one zone.
+type DNS interface {
+	// Records returns all A records with the fully qualified name, or an error,
+	// never part.
+	Records(ctx context.Context, name string) ([]Record, error)
+	// AddRecord adds an A record. Adding what is there already succeeds.
+	AddRecord(ctx context.Context, name string, address netip.Addr, ttl time.Duration) error
+	// RemoveRecord removes the record with the id. The error wraps ErrNotFound
+	// when there is none.
+	RemoveRecord(ctx context.Context, id string) error
+}
