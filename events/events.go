@@ -1,0 +1,232 @@
+// Package events is the append-only log of what adt decided and why: one JSON
+// line each, one file a day. It must not decide anything itself.
+package events
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Event is one decision or finding.
+type Event struct {
+	Time       time.Time `json:"time"`
+	Level      Level     `json:"level"`
+	Reason     Reason    `json:"reason"`
+	Autoscaler int       `json:"autoscaler,omitempty"`
+	Command    string    `json:"command,omitempty"`
+	Server     string    `json:"server,omitempty"` // name, or address where no name is known
+	Text       string    `json:"text"`
+}
+
+// Log is a folder of event files named by their UTC date.
+type Log struct{ folder string }
+
+// Open makes the folder where it is missing.
+func Open(folder string) (*Log, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("making the events folder: %w", err)
+	}
+	return &Log{folder}, nil
+}
+
+// Add appends an event. A line is one write, so several processes may add to
+// one file.
+func (l *Log) Add(e Event) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	f, err := os.OpenFile(l.file(e.Time), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("adding an event: %w", err)
+	}
+	line = append(line, '\n')
+	// A crash may have left half a line, which must not swallow this one.
+	if end, err := f.Seek(0, io.SeekEnd); err == nil && end > 0 {
+		last := make([]byte, 1)
+		if _, err := f.ReadAt(last, end-1); err == nil && last[0] != '\n' {
+			line = append([]byte{'\n'}, line...)
+		}
+	}
+	_, err = f.Write(line)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("adding an event: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) file(t time.Time) string {
+	return filepath.Join(l.folder, t.UTC().Format(time.DateOnly)+".jsonl")
+}
+
+// Filter chooses events; its zero value chooses all.
+type Filter struct {
+	Since   time.Time
+	Server  string // exact
+	Reasons []Reason
+}
+
+// Match reports whether the event is chosen.
+func (f Filter) Match(e Event) bool {
+	return !e.Time.Before(f.Since) && (f.Server == "" || e.Server == f.Server) &&
+		(len(f.Reasons) == 0 || slices.Contains(f.Reasons, e.Reason))
+}
+
+// Read returns the chosen events in the order of their writing. Lines that are
+// no events (torn by a crash) are passed over.
+func (l *Log) Read(f Filter) ([]Event, error) {
+	files, err := l.files(f.Since)
+	if err != nil {
+		return nil, err
+	}
+	var out []Event
+	for _, name := range files {
+		if err := readFile(filepath.Join(l.folder, name), 0, func(e Event) {
+			if f.Match(e) {
+				out = append(out, e)
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (l *Log) files(since time.Time) ([]string, error) {
+	entries, err := os.ReadDir(l.folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading the events: %w", err)
+	}
+	oldest := since.UTC().Format(time.DateOnly) + ".jsonl"
+	var names []string
+	for _, e := range entries {
+		if n := e.Name(); strings.HasSuffix(n, ".jsonl") && (since.IsZero() || n >= oldest) {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func readFile(path string, from int64, each func(Event)) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the events: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the events: %w", err)
+	}
+	r := bufio.NewReader(f)
+	for {
+		line, err := r.ReadBytes('\n')
+		var e Event
+		if json.Unmarshal(bytes.TrimSpace(line), &e) == nil && e.Reason != "" {
+			each(e)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the events: %w", err)
+		}
+	}
+}
+
+// tailBytes is how much of today's file Said looks at.
+const tailBytes = 256 << 10
+
+// Said reports whether the same matter (reason and server) was recorded since
+// the time given, so that cron mails a lasting fault once and not every
+// minute. It looks at the newest events only.
+func (l *Log) Said(reason Reason, server string, since, now time.Time) bool {
+	said := false
+	for _, t := range []time.Time{since, now} {
+		path := l.file(t)
+		from := int64(0)
+		if info, err := os.Stat(path); err == nil && info.Size() > tailBytes {
+			from = info.Size() - tailBytes
+		}
+		_ = readFile(path, from, func(e Event) {
+			said = said || (e.Reason == reason && e.Server == server && !e.Time.Before(since))
+		})
+	}
+	return said
+}
+
+// Cursor reads events as they are written.
+type Cursor struct {
+	log    *Log
+	offset map[string]int64
+}
+
+// End returns a cursor behind the newest event.
+func (l *Log) End() (*Cursor, error) {
+	c := &Cursor{log: l, offset: map[string]int64{}}
+	names, err := l.files(time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		info, err := os.Stat(filepath.Join(l.folder, n))
+		if err != nil {
+			return nil, fmt.Errorf("reading the events: %w", err)
+		}
+		c.offset[n] = info.Size()
+	}
+	return c, nil
+}
+
+// Next returns the chosen events written since the last call; only whole lines
+// are taken.
+func (c *Cursor) Next(f Filter) ([]Event, error) {
+	names, err := c.log.files(time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	var out []Event
+	for _, n := range names {
+		data, err := readFrom(filepath.Join(c.log.folder, n), c.offset[n])
+		if err != nil {
+			return nil, err
+		}
+		whole := data[:bytes.LastIndexByte(data, '\n')+1]
+		c.offset[n] += int64(len(whole))
+		for line := range bytes.Lines(whole) {
+			var e Event
+			if json.Unmarshal(line, &e) == nil && e.Reason != "" && f.Match(e) {
+				out = append(out, e)
+			}
+		}
+	}
+	return out, nil
+}
+
+func readFrom(path string, from int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the events: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("reading the events: %w", err)
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading the events: %w", err)
+	}
+	return data, nil
+}
