@@ -1,0 +1,274 @@
+package autoscaler
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"adt/events"
+	"adt/healthcheck"
+	"adt/lock"
+	"adt/provider"
+	"adt/remote"
+	"adt/rundir"
+)
+
+// Settings are the operator's numbers and texts. Durations of 0 mean at once.
+type Settings struct {
+	Rules
+	ConfigBucket string // of the datastore
+	HostName     string // the A record's name
+	TTL          time.Duration
+
+	SSHPort          int
+	AuthorizedKey    string // of the build key, for new webservers
+	User             string
+	SudoPassword     string // on standard input of commands; "" is none
+	LanguageMarker   string
+	ReadyMarker      string
+	ConfigureCommand string // "" leaves the phase out
+	ConfiguredMarker string
+	RestartCommand   string
+	ShutdownCommand  string // "" is none
+
+	BuildDeadline time.Duration
+	PhaseDeadline map[Phase]time.Duration // how long a build may stay in that phase
+	Poll          time.Duration
+	Settle        time.Duration // how long the listing may lag behind a create
+	Backoff       []time.Duration
+	MaxFailures   int
+	Creates       int // how many create calls at once
+	Budget        time.Duration
+	Drain         time.Duration
+	MissingAfter  time.Duration
+
+	Limits healthcheck.Limits // the configured part
+
+	RebootCommand []string // empty only writes an event
+	CycleLimit    time.Duration
+}
+
+// Autoscaler is one autoscaler at work: its settings and what it works with.
+type Autoscaler struct {
+	Settings
+	Servers  provider.Servers
+	DNS      provider.DNS
+	Profiles Profiles
+	Dir      *rundir.Dir
+	SSH      *remote.Dialer
+	Prober   *healthcheck.Prober
+	// UserData renders what a new webserver is given at its first boot.
+	UserData func(name, hostKeyPEM string, hostKey ssh.PublicKey) ([]byte, error)
+	// HostKey makes a server's SSH host key: the same for the same seed and name.
+	HostKey func(seed []byte, name string) (pem string, public ssh.PublicKey, err error)
+	// Record takes the events.
+	Record func(reason events.Reason, server, text string)
+	Now    func() time.Time // steady time
+	IntN   func(int) int    // random numbers, for names
+	BootID string
+
+	off atomic.Bool // SWITCH_OFF_SCALING was in the datastore when this run looked
+}
+
+func (a *Autoscaler) event(reason events.Reason, server, format string, args ...any) {
+	a.Record(reason, server, fmt.Sprintf(format, args...))
+}
+
+// own reports whether a name is of this autoscaler's shard.
+func (a *Autoscaler) own(name string) bool {
+	n, ok := a.Fleet.Parse(name)
+	return ok && n.Shard == a.Shard
+}
+
+// lock takes one of the two command locks.
+func (a *Autoscaler) lock(name string) (func(), error) { return lock.Try(a.Dir.Path(name), time.Now()) }
+
+// change runs do while no other process changes what several commands write.
+func (a *Autoscaler) change(ctx context.Context, do func() error) error {
+	release, err := lock.Wait(ctx, a.Dir.Path(stateLock))
+	if err != nil {
+		return err
+	}
+	defer release()
+	return do()
+}
+
+// Builds returns the records of all builds.
+func (a *Autoscaler) Builds() ([]Build, error) {
+	names, err := a.Dir.Names("", buildPrefix)
+	if err != nil {
+		return nil, err
+	}
+	var out []Build
+	for _, name := range names {
+		n, err := strconv.Atoi(strings.TrimPrefix(name, buildPrefix))
+		if err != nil {
+			continue // not a name that adt or the shell toolkit gives
+		}
+		var b Build
+		found, err := a.Dir.Read(name, &b)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			b.N = n
+			out = append(out, b)
+		}
+	}
+	return out, nil
+}
+
+func buildFile(n int) string { return buildPrefix + strconv.Itoa(n) }
+
+// Terminations returns the records of all terminations.
+func (a *Autoscaler) Terminations() ([]Termination, error) {
+	names, err := a.Dir.Names(endsFolder, "")
+	if err != nil {
+		return nil, err
+	}
+	var out []Termination
+	for _, name := range names {
+		var t Termination
+		found, err := a.Dir.Read(endsFolder+"/"+name, &t)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+func endFile(id string) string { return endsFolder + "/" + id }
+
+// termination returns the record of one server's termination, if there is one.
+func (a *Autoscaler) termination(id string) (Termination, bool, error) {
+	var t Termination
+	found, err := a.Dir.Read(endFile(id), &t)
+	return t, found, err
+}
+
+// cycle returns the running cycle; nil is none.
+func (a *Autoscaler) cycle() (*Cycle, error) {
+	var c Cycle
+	found, err := a.Dir.Read(cycleFile, &c)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// Inventory returns what is remembered of the own servers, and whether
+// anything ever was.
+func (a *Autoscaler) Inventory() (Inventory, bool, error) {
+	inv := Inventory{}
+	found, err := a.Dir.Read(serversFile, &inv)
+	if !found {
+		inv = Inventory{Version: rundir.Version}
+	}
+	if inv.Servers == nil {
+		inv.Servers = map[string]Known{}
+	}
+	if inv.Gone == nil {
+		inv.Gone = map[string]time.Time{}
+	}
+	if inv.Unlisted == nil {
+		inv.Unlisted = map[netip.Addr]time.Time{}
+	}
+	return inv, found, err
+}
+
+// remember changes the inventory; change reports whether it did.
+func (a *Autoscaler) remember(ctx context.Context, change func(*Inventory) bool) error {
+	return a.change(ctx, func() error {
+		inv, _, err := a.Inventory()
+		if err != nil || !change(&inv) {
+			return err
+		}
+		return a.Dir.Write(serversFile, inv)
+	})
+}
+
+// seed is what all SSH host keys of new webservers are derived from. With it a
+// build that was killed between pinning the key and creating the server
+// repeats with the same key, and no private host key is ever stored.
+func (a *Autoscaler) seed() ([]byte, error) {
+	var rec struct {
+		Version int    `json:"version"`
+		Seed    []byte `json:"seed"`
+	}
+	for {
+		found, err := a.Dir.Read(hostKeySeed, &rec)
+		if err != nil {
+			return nil, err
+		}
+		if found && len(rec.Seed) >= 32 {
+			return rec.Seed, nil
+		}
+		if found {
+			return nil, fmt.Errorf("%s holds no usable seed: move it away, adt makes a new one", a.Dir.Path(hostKeySeed))
+		}
+		rec.Version, rec.Seed = rundir.Version, make([]byte, 32)
+		_, _ = rand.Read(rec.Seed) // never fails
+		if err := a.Dir.Create(hostKeySeed, rec); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+}
+
+// SwitchedOff reports whether the object that turns scaling off is in the
+// config bucket.
+func (a *Autoscaler) SwitchedOff(ctx context.Context) (bool, error) {
+	const key = "SWITCH_OFF_SCALING"
+	objects, err := a.Profiles.Store.List(ctx, a.ConfigBucket, key)
+	if err != nil {
+		return false, fmt.Errorf("reading the switch %s: %w", key, err)
+	}
+	for _, o := range objects {
+		if o.Key == key {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// addressKeys are the datastore's objects for a server, by the shell toolkit's
+// names.
+func addressKeys(public, private netip.Addr) []string {
+	var keys []string
+	if private.IsValid() {
+		keys = append(keys, "webserverips/"+private.String(), "beingbuiltips/"+private.String(), "beenonline/"+private.String())
+	}
+	if public.IsValid() {
+		keys = append(keys, "webserverpublicips/"+public.String())
+	}
+	return keys
+}
+
+// note writes address objects for other machines to read. Nothing of adt
+// depends on them, so a store that fails is an event and no more.
+func (a *Autoscaler) note(ctx context.Context, keys ...string) {
+	for _, key := range keys {
+		if err := a.Profiles.Store.Put(ctx, a.ConfigBucket, key, nil); err != nil {
+			a.event(events.StoreFailed, "", "%v", err)
+		}
+	}
+}
+
+func (a *Autoscaler) forget(ctx context.Context, keys ...string) {
+	for _, key := range keys {
+		if err := a.Profiles.Store.Delete(ctx, a.ConfigBucket, key); err != nil {
+			a.event(events.StoreFailed, "", "%v", err)
+		}
+	}
+}

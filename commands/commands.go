@@ -1,0 +1,159 @@
+// Package commands is adt's command line: it turns flags into options, picks
+// the drivers that the configuration names, and shows results. It is the only
+// package that knows urfave/cli and the only one that imports vendors. It
+// decides nothing about the fleet.
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"adt/autoscaler"
+	"adt/lock"
+	"adt/rundir"
+)
+
+// Version is what adt --version says.
+const Version = "0.1.0"
+
+// Env is all that a run takes from the process around it.
+type Env struct {
+	Args     []string // with the program's name first
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Getenv   func(string) string
+	Hostname string
+	Clocks   func() (rundir.Instant, error)
+	// Step, where set, is called around every step that changes something;
+	// tests end the process there.
+	Step func(string)
+}
+
+// System is the environment of a real process.
+func System() Env {
+	host, _ := os.Hostname()
+	return Env{Args: os.Args, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host, Clocks: rundir.ReadClocks}
+}
+
+// terminal reports whether a person watches w.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Main runs one subcommand and returns the exit code.
+func Main(ctx context.Context, env Env) int {
+	err := newApp(env).RunContext(ctx, env.Args)
+	// Nobody at a terminal is told twice: what the run recorded as an event was
+	// written to stderr then, once an hour at most.
+	told := errors.Is(err, errHeldBack) ||
+		!terminal(env.Stderr) && (errors.Is(err, lock.ErrHeld) || errors.Is(err, autoscaler.ErrNotObserved) || errors.Is(err, autoscaler.ErrImplausible))
+	if err != nil && !told {
+		fmt.Fprintf(env.Stderr, "adt: %v\n", err)
+	}
+	return exitCode(ctx, err)
+}
+
+func newApp(env Env) *cli.App {
+	h := &host{env: env}
+	app := &cli.App{
+		Name:      "adt",
+		Usage:     "keeps a fleet of webservers at the size that was asked for",
+		UsageText: "adt [--config FILE] COMMAND [flags]",
+		Version:   Version,
+		Writer:    env.Stdout,
+		ErrWriter: env.Stderr,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE` (default: $ADT_CONFIG, ~/adt.toml, /etc/adt/adt.toml)"},
+		},
+		Description: "Run from cron every minute: scale, healthcheck and reboot-if-done look at the fleet,\n" +
+			"do what is due, write down what they did, and exit. Try it without an account: adt demo\n\n" + exitTable,
+		EnableBashCompletion: true,
+		// The exit code is decided in one place, see exit.go.
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   onUsageError,
+		Commands: []*cli.Command{
+			scaleCommand(h), healthcheckCommand(h), rebootCommand(h),
+			statusCommand(h), eventsCommand(h),
+			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
+			configCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("there is no command %q (adt --help lists them)%s", c.Args().First(), suggest(c))
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, cmd := range app.Commands {
+		harden(cmd)
+	}
+	return app
+}
+
+// suggest names a command that begins like the one that was typed.
+func suggest(c *cli.Context) string {
+	typed := c.Args().First()
+	for _, cmd := range c.App.VisibleCommands() {
+		if len(typed) >= 2 && strings.HasPrefix(cmd.Name, typed[:2]) {
+			return fmt.Sprintf("; did you mean %q?", cmd.Name)
+		}
+	}
+	return ""
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+
+// harden gives a command and its subcommands what cli leaves open: usage
+// errors as ours, and no stray arguments or flags behind arguments, which cli
+// would silently ignore.
+func harden(cmd *cli.Command) {
+	cmd.OnUsageError = onUsageError
+	for _, sub := range cmd.Subcommands {
+		harden(sub)
+	}
+	if action := cmd.Action; action != nil && len(cmd.Subcommands) == 0 {
+		cmd.Action = func(c *cli.Context) error {
+			for _, arg := range c.Args().Slice() {
+				if strings.HasPrefix(arg, "-") && arg != "-" {
+					return usagef("%s: flags come before arguments: put %s first", c.Command.FullName(), arg)
+				}
+			}
+			if cmd.ArgsUsage == "" && c.Args().Present() {
+				return usagef("%s takes no argument, got %q", c.Command.FullName(), c.Args().First())
+			}
+			return action(c)
+		}
+	}
+	if len(cmd.Subcommands) > 0 {
+		cmd.Action = func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("%s has no subcommand %q (adt %s --help lists them)", c.Command.FullName(), c.Args().First(), cmd.Name)
+			}
+			return cli.ShowSubcommandHelp(c)
+		}
+	}
+}
+
+// oneArg returns the single argument of a command.
+func oneArg(c *cli.Context, what string) (string, error) {
+	if c.NArg() != 1 {
+		return "", usagef("%s wants one %s, got %d: adt %s %s", c.Command.Name, what, c.NArg(), c.Command.Name, c.Command.ArgsUsage)
+	}
+	return c.Args().First(), nil
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON"}
+}
+
+func dryRunFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"}
+}

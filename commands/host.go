@@ -1,0 +1,271 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/crypto/ssh"
+
+	"adt/autoscaler"
+	"adt/cloudinit"
+	"adt/config"
+	"adt/datastore"
+	"adt/datastore/file"
+	"adt/events"
+	"adt/healthcheck"
+	"adt/provider"
+	"adt/provider/local"
+	"adt/remote"
+	"adt/rundir"
+)
+
+// host is the machine that a command runs on.
+type host struct{ env Env }
+
+// load reads the configuration that the flags name.
+func (h *host) load(c *cli.Context) (*config.Config, error) {
+	path, err := config.Find(c.String("config"), h.env.Getenv)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	cfg, err := config.Load(path, config.Env{Getenv: h.env.Getenv, Hostname: h.env.Hostname})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}
+
+// site is an installation, opened: its configuration and the autoscaler at
+// work on it.
+type site struct {
+	*autoscaler.Autoscaler
+	cfg    *config.Config
+	log    *events.Log
+	offset time.Duration // wall clock minus steady time
+}
+
+// open puts an autoscaler together from the configuration. The command's name
+// goes into the events.
+func (h *host) open(c *cli.Context) (*site, error) {
+	cfg, err := h.load(c)
+	if err != nil {
+		return nil, err
+	}
+	log, err := events.Open(eventsFolder(cfg))
+	if err != nil {
+		return nil, err
+	}
+	s := &site{cfg: cfg, log: log}
+	record := s.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name)
+	dir, err := rundir.Open(cfg.RuntimeDir(), h.env.Step, func(name, aside string, cause error) {
+		record(events.RecordCorrupt, "", fmt.Sprintf("%s was set aside as %s: %v", name, aside, cause))
+	})
+	if err != nil {
+		return nil, err
+	}
+	instant, err := h.env.Clocks()
+	if err != nil {
+		return nil, err
+	}
+	offset, jumped, err := dir.Steady(instant)
+	if err != nil {
+		return nil, err
+	}
+	s.offset = offset
+	if jumped != 0 {
+		record(events.ClockJumped, "", fmt.Sprintf("the wall clock was set by %s; ages are reckoned without that", jumped.Round(time.Second)))
+	}
+	a, err := h.assemble(cfg)
+	if err != nil {
+		return nil, err
+	}
+	steady, began := instant.Wall.Add(-offset), time.Now()
+	// Not the wall clock: it may be set while we run.
+	a.Now = func() time.Time { return steady.Add(time.Since(began)).Round(0) }
+	a.Dir, a.Record, a.BootID, a.IntN = dir, record, instant.BootID, rand.IntN
+	s.Autoscaler = a
+	return s, nil
+}
+
+// assemble picks the drivers and turns the configuration into settings.
+func (h *host) assemble(cfg *config.Config) (*autoscaler.Autoscaler, error) {
+	signer, err := remote.LoadKey(cfg.SSH.Key)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("ssh.key: %w", err)}
+	}
+	servers, dns, err := h.drivers(cfg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &remote.Dialer{
+		User: cfg.Autoscaler.User, Port: cfg.SSH.Port, Signer: signer,
+		KnownHosts:     filepath.Join(cfg.RuntimeDir(), "known_hosts"),
+		ConnectTimeout: cfg.SSH.ConnectTimeout.Std(), CommandTimeout: cfg.SSH.CommandTimeout.Std(),
+	}
+	if d, ok := servers.(dials); ok {
+		dialer.DialContext = d.DialContext
+	}
+	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	user := cfg.Autoscaler.User
+	return &autoscaler.Autoscaler{
+		Settings: settings(cfg),
+		Servers:  stepServers{servers, h.step},
+		DNS:      stepDNS{dns, h.step},
+		Profiles: autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()},
+		SSH:      dialer,
+		Prober: &healthcheck.Prober{
+			SSH: dialer, HTTPSPort: cfg.HTTPS.Port, Host: cfg.Website.URL, HeadPath: cfg.Website.HeadFile,
+			AcceptStatus: cfg.HealthCheck.AcceptStatus, OnlineMarkers: cfg.HealthCheck.OnlineMarkers,
+			ApplicationConfig: cfg.Build.ApplicationConfig, Deadline: cfg.HealthCheck.Deadline.Std(),
+			DialContext: dialer.DialContext,
+		},
+		HostKey: cloudinit.NewHostKey,
+		UserData: func(name, pem string, public ssh.PublicKey) ([]byte, error) {
+			return cloudinit.Render(cloudinit.Webserver{
+				Hostname: name, User: user, AuthorizedKeys: []string{authorized},
+				HostKeyPrivate: pem, HostKeyPublic: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))),
+			})
+		},
+	}, nil
+}
+
+// dials is a vendor whose machines are reached in a way of its own.
+type dials interface {
+	DialContext(context.Context, string, string) (conn, error)
+}
+
+// drivers opens the vendors that the configuration names.
+func (h *host) drivers(cfg *config.Config) (provider.Servers, provider.DNS, error) {
+	switch cfg.Provider.Servers {
+	case "local":
+		cloud, err := openCloud(cfg)
+		return cloud, cloud, err
+	}
+	return nil, nil, usagef("provider.servers: there is no driver %q", cfg.Provider.Servers)
+}
+
+func openCloud(cfg *config.Config) (*local.Cloud, error) {
+	return local.Open(local.Config{
+		Dir: cfg.Local.Path, Token: cfg.Local.Token.Reveal(), Client: fmt.Sprint(cfg.Autoscaler.Number),
+		Boot: cfg.Local.Boot.Std(), Build: cfg.Local.Build.Std(), Latency: cfg.Local.Latency.Std(),
+		SSHPort: cfg.Local.SSHPort, HTTPSPort: cfg.Local.HTTPSPort,
+		HeadFile: cfg.Website.HeadFile, ApplicationConfig: cfg.Build.ApplicationConfig,
+	})
+}
+
+func openStore(cfg *config.Config) (datastore.Store, error) {
+	switch cfg.Datastore.Driver {
+	case "file":
+		return file.Open(cfg.Datastore.Path)
+	}
+	return nil, usagef("datastore.driver: there is no driver %q", cfg.Datastore.Driver)
+}
+
+// settings turns what the operator wrote into what the domain wants.
+func settings(cfg *config.Config) autoscaler.Settings {
+	drain := cfg.Scale.Drain.Std()
+	if drain == 0 {
+		drain = cfg.Website.TTL.Std() + 30*time.Second
+	}
+	backoff := make([]time.Duration, len(cfg.Build.Backoff))
+	for i, d := range cfg.Build.Backoff {
+		backoff[i] = d.Std()
+	}
+	check := cfg.HealthCheck
+	return autoscaler.Settings{
+		Rules: autoscaler.Rules{
+			Fleet: fleetOf(cfg),
+			Shard: cfg.Autoscaler.Number, Max: cfg.Autoscaler.MaxWebservers, CountInitial: cfg.Autoscaler.CountInitial,
+		},
+		ConfigBucket: cfg.ConfigBucket(), HostName: cfg.Website.URL, TTL: cfg.Website.TTL.Std(),
+		SSHPort: cfg.SSH.Port, SudoPassword: cfg.SSH.SudoPassword.Reveal(),
+		ReadyMarker: cfg.Build.ReadyMarker, LanguageMarker: cfg.Build.LanguageMarker,
+		ConfigureCommand: cfg.Build.ConfigureCommand, ConfiguredMarker: cfg.Build.ConfiguredMarker,
+		RestartCommand: cfg.Build.RestartCommand, ShutdownCommand: cfg.Scale.ShutdownCommand,
+		BuildDeadline: cfg.Build.Deadline.Std(),
+		PhaseDeadline: map[autoscaler.Phase]time.Duration{
+			autoscaler.Named:      cfg.Build.Phase.Created.Std(),
+			autoscaler.Created:    cfg.Build.Phase.Addressed.Std(),
+			autoscaler.Addressed:  cfg.Build.Phase.Ready.Std(),
+			autoscaler.Ready:      cfg.Build.Phase.Configured.Std(),
+			autoscaler.Configured: cfg.Build.Phase.Serving.Std(),
+		},
+		Poll: cfg.Build.Poll.Std(), Settle: cfg.Build.Settle.Std(), Backoff: backoff, MaxFailures: cfg.Build.MaxFailures,
+		Creates: cfg.Scale.MaxConcurrentCreates, Budget: cfg.Scale.Budget.Std(), Drain: drain, MissingAfter: cfg.Scale.MissingAfter.Std(),
+		Limits: healthcheck.Limits{
+			Strikes: check.Strikes, Grace: check.Grace.Std(), StalledAfter: check.StalledAfter.Std(),
+			SelfCheckPercent: check.SelfCheckPercent, SelfCheckMin: check.SelfCheckMin,
+			BudgetPercent: check.BudgetPercent, MinPublished: check.MinPublished,
+		},
+		RebootCommand: cfg.Reboot.Command, CycleLimit: cfg.Reboot.CycleLimit.Std(),
+	}
+}
+
+func fleetOf(cfg *config.Config) autoscaler.Fleet {
+	return autoscaler.Fleet{Region: cfg.Autoscaler.Region, Build: cfg.Autoscaler.Build, User4: autoscaler.User4(cfg.Autoscaler.User)}
+}
+
+// logger writes for people on a terminal, and JSON otherwise. Under cron only
+// what somebody should know reaches stderr, since cron mails it.
+func (h *host) logger(*config.Config) zerolog.Logger {
+	if terminal(h.env.Stderr) {
+		out := zerolog.ConsoleWriter{Out: h.env.Stderr, TimeFormat: time.TimeOnly, NoColor: h.env.Getenv("NO_COLOR") != ""}
+		return zerolog.New(out).With().Timestamp().Logger()
+	}
+	return zerolog.New(h.env.Stderr).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+}
+
+// quiet is for how long a matter that was said is not said again on stderr
+// while nobody watches. It is recorded every time.
+const quiet = time.Hour
+
+// recorder writes events to the log of decisions and shows them on stderr.
+func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(events.Reason, string, string) {
+	return func(reason events.Reason, server, text string) {
+		now := time.Now()
+		e := events.Event{Time: now, Level: events.LevelOf(reason), Reason: reason,
+			Autoscaler: s.cfg.Autoscaler.Number, Command: command, Server: server, Text: text}
+		show := watched || e.Level != events.Info && !s.log.Said(reason, server, now.Add(-quiet), now)
+		if err := s.log.Add(e); err != nil {
+			log.Error().Err(err).Str("reason", string(reason)).Msg(text)
+			return
+		}
+		if show {
+			level := map[events.Level]zerolog.Level{events.Info: zerolog.InfoLevel, events.Warn: zerolog.WarnLevel, events.Error: zerolog.ErrorLevel}[e.Level]
+			entry := log.WithLevel(level).Str("reason", string(reason))
+			if server != "" {
+				entry = entry.Str("server", server)
+			}
+			entry.Msg(text)
+		}
+	}
+}
+
+func (h *host) step(name string) {
+	if h.env.Step != nil {
+		h.env.Step(name)
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("printing the result: %w", err)
+	}
+	return nil
+}
+
+func eventsFolder(cfg *config.Config) string { return filepath.Join(cfg.LogDir(), "events") }

@@ -1,0 +1,250 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"adt/autoscaler"
+)
+
+func statusCommand(h *host) *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show the fleet: what there shall be, what there is, what is on hold",
+		Description: `EXAMPLES:
+   adt status
+   adt status --watch           again every 2 seconds, until Ctrl-C
+   adt status --json | jq .fleet`,
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every 2 seconds"},
+		},
+		Action: func(c *cli.Context) error { return runStatus(h, c) },
+	}
+}
+
+// status is what status --json prints.
+type status struct {
+	Autoscaler int                         `json:"autoscaler"`
+	Of         int                         `json:"of"`
+	Website    string                      `json:"website"`
+	Profile    *int                        `json:"profile"` // of this autoscaler; null is none
+	Cycle      *autoscaler.Cycle           `json:"cycle"`   // null while none runs
+	Paused     map[string]autoscaler.Pause `json:"paused"`
+	Backoff    *autoscaler.Backoff         `json:"backoff"`
+	Fleet      counts                      `json:"fleet"`
+	Servers    []serverRow                 `json:"servers"`
+	Errors     []string                    `json:"errors,omitempty"` // what could not be asked
+}
+
+// counts is the whole fleet in numbers.
+type counts struct {
+	Profile     int `json:"profile"` // of all autoscalers
+	Initial     int `json:"initial"`
+	Provisioned int `json:"provisioned"` // exist at the provider, initial ones too
+	Published   int `json:"published"`   // of those, in DNS
+	Building    int `json:"building"`    // by this autoscaler
+	Draining    int `json:"draining"`    // being terminated by this autoscaler
+	Failing     int `json:"failing"`     // have strikes, of this autoscaler's
+}
+
+type serverRow struct {
+	Name      string     `json:"name"`
+	ID        string     `json:"id"`
+	Shard     int        `json:"autoscaler"`
+	State     string     `json:"state"`
+	PublicIP  netip.Addr `json:"public_ip"`
+	Published bool       `json:"published"`
+	Strikes   int        `json:"strikes"`
+	Protected bool       `json:"protected"`
+	Created   time.Time  `json:"created,omitzero"`
+	Detail    string     `json:"detail"`
+}
+
+func runStatus(h *host, c *cli.Context) error {
+	s, err := h.open(c)
+	if err != nil {
+		return err
+	}
+	for {
+		st, err := readStatus(c.Context, s)
+		if err != nil {
+			return err
+		}
+		switch {
+		case c.Bool("json"):
+			err = printJSON(h.env.Stdout, st)
+		default:
+			if c.Bool("watch") && terminal(h.env.Stdout) {
+				fmt.Fprint(h.env.Stdout, "\x1b[H\x1b[2J")
+			}
+			err = printStatus(h.env.Stdout, s, st)
+		}
+		if err != nil {
+			return err
+		}
+		if !c.Bool("watch") {
+			if len(st.Errors) > 0 {
+				return fmt.Errorf("not all could be asked: %s", strings.Join(st.Errors, "; "))
+			}
+			return nil
+		}
+		select {
+		case <-c.Context.Done():
+			return nil // Ctrl-C is how watching ends
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// readStatus gathers what it can: a status is most wanted when something does
+// not answer.
+func readStatus(ctx context.Context, s *site) (status, error) {
+	st := status{Autoscaler: s.Shard, Of: s.cfg.Autoscaler.Count, Website: s.HostName}
+	fault := func(err error) { st.Errors = append(st.Errors, err.Error()) }
+	state, err := s.Recall(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.Cycle, st.Paused = state.Cycle, state.Paused
+	if state.Backoff.Failures > 0 {
+		st.Backoff = &state.Backoff
+	}
+	if shares, err := readShares(ctx, s); err != nil {
+		fault(err)
+	} else {
+		for _, sh := range shares {
+			st.Fleet.Profile += sh.After
+		}
+		if s.Shard <= len(shares) {
+			st.Profile = shares[s.Shard-1].Before
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	inDNS := map[netip.Addr]bool{}
+	if records, err := s.DNS.Records(ctx, s.HostName); err != nil {
+		fault(err)
+	} else {
+		for _, r := range records {
+			inDNS[r.Address] = true
+		}
+	}
+	servers, err := s.Servers.List(ctx)
+	if err != nil {
+		fault(err)
+	}
+	for _, srv := range servers {
+		n, ok := s.Fleet.Parse(srv.Name)
+		if !ok {
+			continue
+		}
+		k := state.Known[srv.ID]
+		st.Servers = append(st.Servers, serverRow{
+			Name: srv.Name, ID: srv.ID, Shard: n.Shard, State: k.State, PublicIP: srv.PublicIP, Published: inDNS[srv.PublicIP],
+			Strikes: k.Strikes, Protected: state.Protected[srv.Name], Created: srv.Created, Detail: k.Detail,
+		})
+		st.Fleet.Provisioned++
+		if n.Initial {
+			st.Fleet.Initial++
+		}
+		if inDNS[srv.PublicIP] {
+			st.Fleet.Published++
+		}
+		if k.Strikes > 0 {
+			st.Fleet.Failing++
+		}
+	}
+	mergeBuilds(&st, s.Shard, state.Builds)
+	mergeEnds(&st, state.Terminations)
+	slices.SortFunc(st.Servers, func(a, b serverRow) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	return st, nil
+}
+
+// mergeBuilds shows builds in their rows, or in rows of their own while they
+// have no server.
+func mergeBuilds(st *status, shard int, builds []autoscaler.Build) {
+	for _, b := range builds {
+		st.Fleet.Building++
+		row := slices.IndexFunc(st.Servers, func(r serverRow) bool { return r.ID == b.ID || b.ID == "" && r.Name == b.Name })
+		if row < 0 {
+			st.Servers = append(st.Servers, serverRow{Name: b.Name, Shard: shard, Created: b.Began})
+			row = len(st.Servers) - 1
+		}
+		st.Servers[row].State, st.Servers[row].Detail = "building", string(b.Phase)
+		if b.Why != "" {
+			st.Servers[row].Detail += ": " + b.Why
+		}
+	}
+}
+
+func mergeEnds(st *status, ends []autoscaler.Termination) {
+	for _, t := range ends {
+		st.Fleet.Draining++
+		if row := slices.IndexFunc(st.Servers, func(r serverRow) bool { return r.ID == t.ID }); row >= 0 {
+			st.Servers[row].State, st.Servers[row].Detail = "draining", fmt.Sprintf("%s (%s)", t.Phase, t.Cause)
+		}
+	}
+}
+
+func printStatus(w io.Writer, s *site, st status) error {
+	now := s.Now()
+	profile := "none (adt scale --count N sets one)"
+	if st.Profile != nil {
+		profile = fmt.Sprintf("%d of %d", *st.Profile, st.Fleet.Profile)
+	}
+	f := st.Fleet
+	fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
+	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", profile, f.Initial, f.Provisioned, f.Published)
+	fmt.Fprintf(w, "here: building %d, draining %d, failing %d\n", f.Building, f.Draining, f.Failing)
+	if st.Cycle != nil {
+		fmt.Fprintf(w, "cycle towards %d, for %s\n", st.Cycle.Profile, now.Sub(st.Cycle.Started).Round(time.Second))
+	}
+	for _, what := range autoscaler.Pausable() {
+		if p, ok := st.Paused[what]; ok {
+			until := ""
+			if !p.Until.IsZero() {
+				until = fmt.Sprintf(" for %s more", p.Until.Sub(now).Round(time.Second))
+			}
+			fmt.Fprintf(w, "PAUSED %s%s: %s\n", what, until, p.Reason)
+		}
+	}
+	switch b := st.Backoff; {
+	case b == nil:
+	case b.Stopped:
+		fmt.Fprintf(w, "BUILDING STOPPED after %d failures (adt resume)\n", b.Failures)
+	case now.Before(b.Until):
+		fmt.Fprintf(w, "BACKOFF: the next build begins in %s\n", b.Until.Sub(now).Round(time.Second))
+	}
+	for _, e := range st.Errors {
+		fmt.Fprintf(w, "NOT ASKED: %s\n", e)
+	}
+	if len(st.Servers) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nWEBSERVER\tAUTOSCALER\tSTATE\tADDRESS\tIN DNS\tSTRIKES\tAGE\tDETAIL")
+	for _, r := range st.Servers {
+		address, state := "-", r.State
+		if r.PublicIP.IsValid() {
+			address = r.PublicIP.String()
+		}
+		if state == "" {
+			state = "-" // another autoscaler's, or not checked yet
+		}
+		if r.Protected {
+			state += " (protected)"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.Shard, state, address, yesNo(r.Published), r.Strikes,
+			time.Since(r.Created).Round(time.Second), r.Detail)
+	}
+	return t.Flush()
+}

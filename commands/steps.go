@@ -1,0 +1,53 @@
+package commands
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"adt/provider"
+)
+
+type conn = net.Conn
+
+// stepServers tells Env.Step of every call that changes servers, before and
+// after it, so that tests can end the process in between.
+type stepServers struct {
+	provider.Servers
+	step func(string)
+}
+
+func (s stepServers) Create(ctx context.Context, spec provider.Spec) (provider.Server, error) {
+	s.step("create " + spec.Name)
+	server, err := s.Servers.Create(ctx, spec)
+	s.step("created " + spec.Name)
+	return server, err
+}
+
+func (s stepServers) Destroy(ctx context.Context, id string) error {
+	s.step("destroy " + id)
+	err := s.Servers.Destroy(ctx, id)
+	s.step("destroyed " + id)
+	return err
+}
+
+// stepDNS does the same for records.
+type stepDNS struct {
+	provider.DNS
+	step func(string)
+}
+
+func (s stepDNS) AddRecord(ctx context.Context, name string, address netip.Addr, ttl time.Duration) error {
+	s.step("add record " + address.String())
+	err := s.DNS.AddRecord(ctx, name, address, ttl)
+	s.step("added record " + address.String())
+	return err
+}
+
+func (s stepDNS) RemoveRecord(ctx context.Context, id string) error {
+	s.step("remove record " + id)
+	err := s.DNS.RemoveRecord(ctx, id)
+	s.step("removed record " + id)
+	return err
+}
