@@ -31,7 +31,7 @@ type progress struct {
 func (p progress) done() bool { return p.Fits && p.Serving == p.Want+p.Initial }
 
 func (p progress) String() string {
-	return fmt.Sprintf("%d of %d serve (%d initial), %d servers exist", p.Serving, p.Want+p.Initial, p.Initial, p.There+p.Initial)
+	return fmt.Sprintf("%d serve, %d wanted (%d and %d initial), %d exist", p.Serving, p.Want+p.Initial, p.Want, p.Initial, p.There+p.Initial)
 }
 
 // waitForFleet stays until every shard has as many webservers as its profile
