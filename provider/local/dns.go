@@ -71,7 +71,8 @@ func (c *Cloud) RemoveRecord(ctx context.Context, id string) error {
 		if i < 0 {
 			return provider.ErrNotFound
 		}
-		return c.replaceRecords(RecordRemoved, records[i], slices.Delete(records, i, i+1))
+		removed := records[i] // Delete moves the others into its place
+		return c.replaceRecords(RecordRemoved, removed, slices.Delete(records, i, i+1))
 	})
 	if err != nil {
 		return fmt.Errorf("local: remove the record %s: %w", id, err)

@@ -757,3 +757,31 @@ func TestToken(t *testing.T) {
 		t.Errorf("with the token: %v", err)
 	}
 }
+
+func TestAuditNamesTheRecordThatWasRemoved(t *testing.T) {
+	cloud := newCloud(t, Config{})
+	ctx := t.Context()
+	for _, address := range []string{"127.128.0.1", "127.128.0.2", "127.128.0.3"} {
+		if err := cloud.AddRecord(ctx, "www.example.com", netip.MustParseAddr(address), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	records, err := cloud.AllRecords()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if err := cloud.RemoveRecord(ctx, r.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := cloud.Audit(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range entries[3:] {
+		if e.Op != RecordRemoved || e.ID != records[i].ID || e.Address != records[i].Address {
+			t.Errorf("%+v, want the removal of %+v", e, records[i])
+		}
+	}
+}
