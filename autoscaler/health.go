@@ -78,24 +78,32 @@ func (a *Autoscaler) Health(ctx context.Context) (HealthReport, error) {
 		return report, err
 	}
 	// A running scale takes the new terminations up in its next tick.
-	if err := a.carryOnUnhealthy(ctx); err != nil && !errors.Is(err, lock.ErrHeld) {
+	if err := a.endSick(ctx); err != nil && !errors.Is(err, lock.ErrHeld) {
 		return report, err
 	}
 	return report, nil
 }
 
-// carryOnUnhealthy ends what was just condemned, if no scale is at work.
-func (a *Autoscaler) carryOnUnhealthy(ctx context.Context) error {
-	ends, err := a.Terminations()
+// sick chooses the terminations that are due for health.
+func sick(t Termination) bool { return t.Cause == Unhealthy && t.Phase != Waiting }
+
+// endSick ends what was condemned, if no scale is at work that would. It takes
+// no builds on: they are scale's, and would keep the health check for minutes.
+func (a *Autoscaler) endSick(ctx context.Context) error {
+	if ends, err := a.Terminations(); err != nil || !slices.ContainsFunc(ends, sick) {
+		return err
+	}
+	release, err := a.lock(scaleLock)
 	if err != nil {
 		return err
 	}
-	for _, t := range ends {
-		if t.Cause == Unhealthy && t.Phase != Waiting {
-			return a.CarryOn(ctx)
-		}
+	defer release()
+	ends, err := a.Terminations() // under the lock: none has gone on since
+	if err != nil {
+		return err
 	}
-	return nil
+	ends = slices.DeleteFunc(ends, func(t Termination) bool { return !sick(t) })
+	return a.carryOn(ctx, a.Now().Add(a.Budget/2), nil, ends)
 }
 
 // examine observes, probes and judges.
@@ -125,11 +133,7 @@ func (a *Autoscaler) examine(ctx context.Context) (*health, error) {
 
 // gather reads the state that the judgement needs.
 func (a *Autoscaler) gather(ctx context.Context, h *health) error {
-	builds, err := a.Builds()
-	if err != nil {
-		return err
-	}
-	ends, err := a.Terminations()
+	builds, ends, err := a.inProgress()
 	if err != nil {
 		return err
 	}

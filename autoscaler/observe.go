@@ -172,11 +172,7 @@ func (a *Autoscaler) survey(ctx context.Context) ([]provider.Server, error) {
 // endingForGood returns the ids of servers that adt is destroying or has
 // destroyed: the listing may have them or not.
 func (a *Autoscaler) endingForGood() (map[string]bool, error) {
-	ends, err := a.Terminations()
-	if err != nil {
-		return nil, err
-	}
-	builds, err := a.Builds()
+	builds, ends, err := a.inProgress()
 	if err != nil {
 		return nil, err
 	}
@@ -266,10 +262,7 @@ func (a *Autoscaler) observe(ctx context.Context) (Observation, error) {
 
 // recall reads the records into an observation.
 func (a *Autoscaler) recall(ctx context.Context, o *Observation) (err error) {
-	if o.Builds, err = a.Builds(); err != nil {
-		return err
-	}
-	if o.Terminations, err = a.Terminations(); err != nil {
+	if o.Builds, o.Terminations, err = a.inProgress(); err != nil {
 		return err
 	}
 	if o.Protected, err = a.Protected(ctx); err != nil {

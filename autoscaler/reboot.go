@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"adt/events"
+	"adt/lock"
 	"adt/rundir"
 )
 
@@ -62,18 +63,24 @@ func (a *Autoscaler) rebootText() string {
 // RebootIfDone ends a cycle that has no build left, and reboots this machine so
 // that the next command starts from a clean one. Each step is recorded before
 // the next: killed anywhere, and across the reboot itself, the next run goes on
-// from there, and the machine reboots once. It waits for a scale or a health
-// check that runs (lock.ErrHeld).
+// from there, and the machine reboots once. cron starts all ticks in the same
+// second, so it waits for a scale and a health check that run, for as long as a
+// tick may take (Budget); after that the error wraps lock.ErrHeld.
 func (a *Autoscaler) RebootIfDone(ctx context.Context) (did string, err error) {
+	if did, err = a.RebootPlan(); did == "" || err != nil {
+		return "", err
+	}
+	patience, cancel := context.WithTimeout(ctx, a.Budget)
+	defer cancel()
 	for _, name := range []string{scaleLock, healthLock} {
-		release, err := a.lock(name)
+		release, err := lock.Wait(patience, a.Dir.Path(name))
 		if err != nil {
 			return "", err
 		}
 		defer release()
 	}
-	did, err = a.RebootPlan()
-	if did == "" || err != nil {
+	// Again: the run that was waited for may have changed it.
+	if did, err = a.RebootPlan(); did == "" || err != nil {
 		return "", err
 	}
 	var r Reboot

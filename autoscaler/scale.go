@@ -68,14 +68,24 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	if err := a.record(ctx, o, report.Actions); err != nil {
 		return report, err
 	}
-	err = a.carryOn(ctx, deadline)
-	if left, lerr := a.Builds(); lerr == nil {
-		report.Builds = len(left)
+	builds, ends, err := a.inProgress()
+	if err != nil {
+		return report, err
 	}
-	if left, lerr := a.Terminations(); lerr == nil {
-		report.Ends = len(left)
+	worked := a.carryOn(ctx, deadline, builds, ends)
+	builds, ends, err = a.inProgress()
+	report.Builds, report.Ends = len(builds), len(ends)
+	return report, errors.Join(worked, err)
+}
+
+// inProgress returns the records of all builds and terminations.
+func (a *Autoscaler) inProgress() ([]Build, []Termination, error) {
+	builds, err := a.Builds()
+	if err != nil {
+		return nil, nil, err
 	}
-	return report, err
+	ends, err := a.Terminations()
+	return builds, ends, err
 }
 
 // settleMarkers makes the authorisation markers agree with the cycle.
@@ -191,17 +201,10 @@ func (a *Autoscaler) proceed(ctx context.Context, act Action) error {
 	})
 }
 
-// carryOn works on all recorded builds and terminations at once, each at its
-// own pace, until none is left that can go on or the deadline has come.
-func (a *Autoscaler) carryOn(ctx context.Context, deadline time.Time) error {
-	builds, err := a.Builds()
-	if err != nil {
-		return err
-	}
-	ends, err := a.Terminations()
-	if err != nil {
-		return err
-	}
+// carryOn works on builds and terminations at once, each at its own pace, until
+// none is left that can go on or the deadline has come. The caller holds the
+// lock of scale.
+func (a *Autoscaler) carryOn(ctx context.Context, deadline time.Time, builds []Build, ends []Termination) error {
 	if len(builds)+len(ends) == 0 {
 		return nil
 	}
@@ -246,14 +249,4 @@ func (a *Autoscaler) poll(ctx context.Context, step func(context.Context) (bool,
 		case <-time.After(a.Poll):
 		}
 	}
-}
-
-// CarryOn finishes recorded terminations if no scale is running that would.
-func (a *Autoscaler) CarryOn(ctx context.Context) error {
-	release, err := a.lock(scaleLock)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return a.carryOn(ctx, a.Now().Add(a.Budget))
 }

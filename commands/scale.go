@@ -97,6 +97,9 @@ func scaleTick(h *host, c *cli.Context, s *site) error {
 	} else if c.Bool("dry-run") {
 		printPlan(h.env.Stdout, s, report)
 	}
+	if c.Context.Err() != nil {
+		return c.Context.Err()
+	}
 	if report.Held {
 		return errHeldBack
 	}

@@ -76,14 +76,14 @@ type Limits struct {
 
 // Verdict is what shall be done about one member.
 type Verdict struct {
-	Name     string
-	State    State
-	Strikes  int // the new count
-	Publish  bool
-	Withdraw bool
-	End      End
-	Brake    string // reason code of the rule that held something back, or ""
-	Why      string // one line for people
+	Name     string `json:"-"` // Member.Name
+	State    State  `json:"state"`
+	Strikes  int    `json:"strikes"` // the new count
+	Publish  bool   `json:"publish"`
+	Withdraw bool   `json:"withdraw"`
+	End      End    `json:"end"`
+	Brake    string `json:"brake"` // reason code of the rule that held something back, or ""
+	Why      string `json:"why"`   // one line for people
 }
 
 // Judge makes the verdict on every member, in the order of their names. It is the
