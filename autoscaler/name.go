@@ -5,7 +5,6 @@ package autoscaler
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -35,8 +34,6 @@ type Name struct {
 	Initial bool // built by the build machine; never terminated by adt
 }
 
-func tailPattern() *regexp.Regexp { return regexp.MustCompile(`^(?:[A-Za-z0-9]{4}|(init)-[0-9]+)$`) }
-
 // Parse takes a name apart, and reports false for every name that is not
 // exactly of this fleet: a longer build name, another user and shard 10 where
 // there can be five are foreign.
@@ -54,12 +51,16 @@ func (f Fleet) Parse(name string) (Name, bool) {
 	if !ok {
 		return Name{}, false
 	}
-	m := tailPattern().FindStringSubmatch(rest)
-	if m == nil {
-		return Name{}, false
+	if n, ok := strings.CutPrefix(rest, "init-"); ok {
+		return Name{Shard: shard, Initial: true}, n != "" && strings.Trim(n, digitsOnly) == ""
 	}
-	return Name{Shard: shard, Initial: m[1] != ""}, true
+	return Name{Shard: shard}, len(rest) == 4 && strings.Trim(rest, alphabet) == ""
 }
+
+const (
+	digitsOnly = "0123456789"
+	alphabet   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digitsOnly
+)
 
 // Name makes the name of a webserver that is to be built. rnd is four random
 // characters of [A-Za-z0-9].
@@ -74,7 +75,6 @@ func (f Fleet) InitialName(shard, n int) string {
 
 // RandomTail draws the last part of a name from a source of random numbers.
 func RandomTail(intN func(int) int) string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	tail := make([]byte, 4)
 	for i := range tail {
 		tail[i] = alphabet[intN(len(alphabet))]

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"adt/events"
+	"adt/lock"
 	"adt/rundir"
 )
 
@@ -238,6 +239,8 @@ func (a *Autoscaler) poll(ctx context.Context, step func(context.Context) (bool,
 	for {
 		done, err := step(ctx)
 		switch {
+		case err != nil && ctx.Err() != nil && (errors.Is(err, lock.ErrHeld) || errors.Is(err, ctx.Err())):
+			return nil // it did not come to its turn in this tick
 		case err != nil && !errors.Is(err, errWait):
 			return err
 		case done:
