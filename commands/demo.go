@@ -280,15 +280,10 @@ The fleet is left running. Go on by hand, as autoscaler 1:
    adt events --follow
    adt local fault NAME crash           # NAME from adt status
 
-and at the end, with your own HOME again: adt demo --clean%[4]s
-`, st.home(1), filepath.Join(st.dir, "bin"), filepath.Join(st.dir, "tick"), st.dirFlag())
-}
+and at the end:
 
-func (st *stage) dirFlag() string {
-	if usual, err := demoDir(""); err == nil && usual == st.dir {
-		return ""
-	}
-	return " --dir " + st.dir
+   adt demo --clean --dir %[4]s
+`, st.home(1), filepath.Join(st.dir, "bin"), filepath.Join(st.dir, "tick"), st.dir)
 }
 
 // clean ends all servers and removes all files, of this or an earlier demo.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,7 +238,8 @@ func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(e
 		now := time.Now()
 		e := events.Event{Time: now, Level: events.LevelOf(reason), Reason: reason,
 			Autoscaler: s.cfg.Autoscaler.Number, Command: command, Server: server, Text: text}
-		show := watched || e.Level != events.Info && !s.log.Said(reason, server, now.Add(-quiet), now)
+		// A tick tells a watcher all it does; other commands print their result.
+		show := watched && slices.Contains(ticks(), command) || e.Level != events.Info && !s.log.Said(reason, server, now.Add(-quiet), now)
 		if err := s.log.Add(e); err != nil {
 			log.Error().Err(err).Str("reason", string(reason)).Msg(text)
 			return

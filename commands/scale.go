@@ -140,7 +140,7 @@ func setProfile(h *host, c *cli.Context, s *site) error {
 				return err
 			}
 		}
-		s.Record(events.ProfileSet, "", strings.TrimSuffix(describe(shares), "\n"))
+		s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(shares), "\n"), "\n", "; "))
 	}
 	if c.Bool("json") {
 		return printJSON(h.env.Stdout, shares)
