@@ -76,7 +76,8 @@ type Autoscaler struct {
 	IntN   func(int) int    // random numbers, for names
 	BootID string
 
-	off atomic.Bool // SWITCH_OFF_SCALING was in the datastore when this run looked
+	preview *Inventory  // of a dry run: the inventory as it would be written; nil otherwise
+	off     atomic.Bool // SWITCH_OFF_SCALING was in the datastore when this run looked
 }
 
 func (a *Autoscaler) event(reason events.Reason, server, format string, args ...any) {
@@ -171,6 +172,9 @@ func (a *Autoscaler) cycle() (*Cycle, error) {
 // Inventory returns what is remembered of the own servers, and whether
 // anything ever was.
 func (a *Autoscaler) Inventory() (Inventory, bool, error) {
+	if a.preview != nil && a.preview.Version != 0 {
+		return *a.preview, true, nil
+	}
 	inv := Inventory{}
 	found, err := a.Dir.Read(serversFile, &inv)
 	if !found {
@@ -194,6 +198,10 @@ func (a *Autoscaler) remember(ctx context.Context, change func(*Inventory) bool)
 		inv, _, err := a.Inventory()
 		if err != nil || !change(&inv) {
 			return err
+		}
+		if a.preview != nil {
+			*a.preview = inv
+			return nil
 		}
 		return a.Dir.Write(serversFile, inv)
 	})

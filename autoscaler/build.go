@@ -414,7 +414,7 @@ func (b *builder) countFailure(ctx context.Context) error {
 		if next.Stopped {
 			b.event(events.BuildingStop, "", "%d times in a row builds failed: none begins until `adt resume`", next.Failures)
 		} else {
-			b.event(events.Backoff, "", "the next build begins in %s", next.Until.Sub(b.Now()))
+			b.event(events.Backoff, "", "the next build begins in %s", next.Until.Sub(next.Failed))
 		}
 		return nil
 	})
@@ -462,6 +462,11 @@ func (b *builder) raze(ctx context.Context) error {
 			return err
 		}
 		return wait("until the listing shows it gone")
+	}
+	if b.ID != "" { // the listing may hide it; one that is gone is no error
+		if err := b.destroy(ctx, b.ID); err != nil {
+			return wait("%v", err)
+		}
 	}
 	if err := b.forgetServer(ctx, b.ID, b.PublicIP, b.PrivateIP); err != nil {
 		return err

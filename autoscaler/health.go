@@ -40,6 +40,7 @@ type health struct {
 	known    map[string]Known
 	unlisted map[netip.Addr]time.Time
 	ends     map[string]Termination
+	guarded  map[string]bool   // names of protected webservers
 	members  []provider.Server // of the own shard, to be judged
 	building map[string]bool   // ids of members that are being built
 	limits   healthcheck.Limits
@@ -50,6 +51,8 @@ type health struct {
 
 // HealthPlan probes and judges, and changes nothing.
 func (a *Autoscaler) HealthPlan(ctx context.Context) (HealthReport, error) {
+	a.preview = &Inventory{}
+	defer func() { a.preview = nil }()
 	h, err := a.examine(ctx)
 	if err != nil {
 		return HealthReport{}, err
@@ -141,6 +144,10 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 	if err != nil {
 		return err
 	}
+	// Before the holds: if what is protected is lost, everything is paused.
+	if h.guarded, err = a.Protected(ctx); err != nil {
+		return err
+	}
 	holds, err := a.holds(ctx)
 	if err != nil {
 		return err
@@ -218,7 +225,6 @@ func (a *Autoscaler) probe(ctx context.Context, h *health) {
 	for _, r := range h.records {
 		published[r.Address] = true
 	}
-	guarded, _ := a.Protected(ctx) // an error shows when a termination is recorded
 	var targets []healthcheck.Target
 	var probed []int
 	members := make([]healthcheck.Member, len(h.members))
@@ -227,7 +233,7 @@ func (a *Autoscaler) probe(ctx context.Context, h *health) {
 		name, _ := a.Fleet.Parse(s.Name)
 		members[i] = healthcheck.Member{
 			Name:    s.ID, // two servers may bear one name
-			Initial: name.Initial, Protected: guarded[s.Name], Published: published[s.PublicIP],
+			Initial: name.Initial, Protected: h.guarded[s.Name], Published: published[s.PublicIP],
 			Building: h.building[s.ID], EverOnline: k.Online, Strikes: k.Strikes, Created: k.FirstSeen,
 		}
 		if !h.building[s.ID] && s.Addressed() {
@@ -251,7 +257,7 @@ func (a *Autoscaler) probe(ctx context.Context, h *health) {
 }
 
 func (h *health) report() HealthReport {
-	var r HealthReport
+	r := HealthReport{Checked: []Checked{}, Purged: []string{}}
 	for _, s := range h.members {
 		c := h.verdicts[s.ID]
 		r.Checked = append(r.Checked, c)

@@ -46,6 +46,8 @@ func (a *Autoscaler) list(ctx context.Context) ([]provider.Server, error) {
 	}), nil
 }
 
+// records asks DNS once. A record that a lying listing has twice counts once:
+// the floor under DNS is reckoned from their number.
 func (a *Autoscaler) records(ctx context.Context) ([]provider.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -53,7 +55,12 @@ func (a *Autoscaler) records(ctx context.Context) ([]provider.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
-	return records, nil
+	seen := map[string]bool{}
+	return slices.DeleteFunc(records, func(r provider.Record) bool {
+		drop := seen[r.ID]
+		seen[r.ID] = true
+		return drop
+	}), nil
 }
 
 // survey lists the servers and compares them with the inventory, which it
@@ -95,7 +102,10 @@ func (a *Autoscaler) survey(ctx context.Context) ([]provider.Server, error) {
 	var doubts []string
 	var gone []Known
 	if !looked {
-		doubts = a.doubtsFirstTime(ctx, servers)
+		// Nothing is remembered of a look in doubt: the next one is the first again.
+		if doubts = a.doubtsFirstTime(ctx, servers); len(doubts) > 0 {
+			return nil, a.implausible(doubts)
+		}
 	}
 	tooMany := len(missing) >= max(1, a.Limits.SelfCheckMin) && len(missing)*100 > a.Limits.SelfCheckPercent*len(inv.Servers)
 	answers := a.answers(ctx, missing)
@@ -159,14 +169,21 @@ func (a *Autoscaler) survey(ctx context.Context) ([]provider.Server, error) {
 		return nil, err
 	}
 	for _, g := range gone {
+		if a.preview != nil {
+			break // a dry run: the next real one finds it gone
+		}
 		a.event(events.ServerVanished, g.Name, "not listed for %s and not answering: it is gone", age(now, g.MissingSince).Round(time.Second))
 	}
 	if len(doubts) > 0 {
-		err := fmt.Errorf("%w: %s", ErrImplausible, strings.Join(doubts, "; "))
-		a.event(events.ListingImplausible, "", "%v", err)
-		return nil, err
+		return nil, a.implausible(doubts)
 	}
 	return servers, nil
+}
+
+func (a *Autoscaler) implausible(doubts []string) error {
+	err := fmt.Errorf("%w: %s", ErrImplausible, strings.Join(doubts, "; "))
+	a.event(events.ListingImplausible, "", "%v", err)
+	return err
 }
 
 // endingForGood returns the ids of servers that adt is destroying or has
@@ -249,6 +266,10 @@ func (a *Autoscaler) observe(ctx context.Context) (Observation, error) {
 		return o, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
 	a.off.Store(off)
+	// Before the holds: if what is protected is lost, everything is paused.
+	if o.Protected, err = a.Protected(ctx); err != nil {
+		return o, err
+	}
 	h, err := a.holds(ctx)
 	if err != nil {
 		return o, err

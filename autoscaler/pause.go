@@ -65,6 +65,9 @@ func (a *Autoscaler) pauseAll(ctx context.Context, lost string) (map[string]Paus
 
 // Pause puts things on hold, for a time or (0) until they are resumed.
 func (a *Autoscaler) Pause(ctx context.Context, what []string, reason string, length time.Duration) error {
+	if _, err := a.Pauses(ctx); err != nil { // what cannot be understood is not written over
+		return err
+	}
 	return a.change(ctx, func() error {
 		var rec pauses
 		if _, err := a.Dir.Read(pausesFile, &rec); err != nil {
@@ -94,6 +97,9 @@ func (a *Autoscaler) Pause(ctx context.Context, what []string, reason string, le
 // Resume lifts pauses, and with that of scale the stop after failed builds. It
 // returns what was lifted.
 func (a *Autoscaler) Resume(ctx context.Context, what []string) ([]string, error) {
+	if _, err := a.Pauses(ctx); err != nil { // as Pause
+		return nil, err
+	}
 	var lifted []string
 	err := a.change(ctx, func() error {
 		var rec pauses
@@ -163,6 +169,9 @@ func (a *Autoscaler) guards() (rec guards, found bool, err error) {
 // Protect protects a webserver, or (on is false) lifts the protection. A termination that has not reached the
 // point of no return is called off.
 func (a *Autoscaler) Protect(ctx context.Context, name string, on bool) error {
+	if _, err := a.Protected(ctx); err != nil { // as Pause
+		return err
+	}
 	return a.change(ctx, func() error {
 		rec, _, err := a.guards()
 		if err != nil {

@@ -62,7 +62,7 @@ type Action struct {
 // give the same plan, whatever the order of the listing.
 func Plan(now time.Time, r Rules, o Observation) []Action {
 	s := survey(r, o)
-	actions := s.duplicates(o)
+	actions := s.duplicates(r, o)
 
 	var want int
 	switch {
@@ -105,7 +105,7 @@ func survey(r Rules, o Observation) *shardView {
 		}
 		s.buildID[b.Name] = b.ID
 	}
-	ending := map[string]bool{}
+	ending, counted := map[string]bool{}, map[string]bool{}
 	for _, t := range o.Terminations {
 		ending[t.ID] = true
 	}
@@ -116,6 +116,10 @@ func survey(r Rules, o Observation) *shardView {
 		}
 		s.listed[srv.ID] = true
 		if id, ok := s.buildID[srv.Name]; ok && (id == "" || id == srv.ID) {
+			if counted[srv.Name] { // which one is the build's is not known yet
+				s.existing++
+			}
+			counted[srv.Name] = true
 			continue // counted as a build
 		} else if ok && !ending[srv.ID] {
 			s.existing++
@@ -136,33 +140,32 @@ func survey(r Rules, o Observation) *shardView {
 
 // duplicates ends the newer of two servers that bear one name: a create that
 // was repeated although the first had succeeded unseen.
-func (s *shardView) duplicates(o Observation) []Action {
+func (s *shardView) duplicates(r Rules, o Observation) []Action {
+	var out []Action
+	end := func(srv provider.Server, why string) {
+		name, _ := r.Fleet.Parse(srv.Name)
+		a := Action{Kind: StartEnd, ID: srv.ID, Name: srv.Name, Cause: Duplicate, Why: why}
+		switch {
+		case name.Initial || o.Protected[srv.Name]:
+			a = Action{Kind: Hold, Name: srv.Name, Reason: events.DuplicateName, Why: why + "; it is initial or protected, an operator must choose"}
+		case o.PausedEnd != "":
+			a = Action{Kind: Hold, Name: srv.Name, Reason: events.BrakePaused, Why: why + "; " + o.PausedEnd}
+		}
+		out = append(out, a)
+	}
+	for _, t := range s.twins {
+		end(t, fmt.Sprintf("server %s bears the name of the build that has server %s", t.ID, s.buildID[t.Name]))
+	}
 	byName := map[string][]provider.Server{}
 	for _, m := range s.members {
 		byName[m.Name] = append(byName[m.Name], m)
 	}
-	var out []Action
-	for _, t := range s.twins {
-		out = append(out, Action{Kind: StartEnd, ID: t.ID, Name: t.Name, Cause: Duplicate,
-			Why: fmt.Sprintf("server %s bears the name of the build that has server %s", t.ID, s.buildID[t.Name])})
-	}
-	for name, twins := range byName {
-		if len(twins) < 2 {
-			continue
-		}
+	for _, twins := range byName {
 		slices.SortFunc(twins, func(a, b provider.Server) int {
 			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 		})
 		for _, t := range twins[1:] {
-			why := fmt.Sprintf("server %s bears the same name as the older server %s", t.ID, twins[0].ID)
-			switch {
-			case strings.Contains(name, "-init-") || o.Protected[name]:
-				out = append(out, Action{Kind: Hold, Name: name, Reason: events.DuplicateName, Why: why + "; it is initial or protected, an operator must choose"})
-			case o.PausedEnd != "":
-				out = append(out, Action{Kind: Hold, Name: name, Reason: events.BrakePaused, Why: why + "; " + o.PausedEnd})
-			default:
-				out = append(out, Action{Kind: StartEnd, ID: t.ID, Name: name, Cause: Duplicate, Why: why})
-			}
+			end(t, fmt.Sprintf("server %s bears the same name as the older server %s", t.ID, twins[0].ID))
 		}
 	}
 	slices.SortFunc(out, func(a, b Action) int { return strings.Compare(a.ID+a.Why, b.ID+b.Why) })

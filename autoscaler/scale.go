@@ -31,6 +31,8 @@ func held(actions []Action) bool {
 
 // ScalePlan says what Scale would do now, and changes nothing.
 func (a *Autoscaler) ScalePlan(ctx context.Context) (Report, error) {
+	a.preview = &Inventory{}
+	defer func() { a.preview = nil }()
 	o, err := a.observe(ctx)
 	if err != nil {
 		return Report{}, err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -109,7 +110,42 @@ func suggest(c *cli.Context) string {
 	return ""
 }
 
-func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+// onUsageError puts what package flag says into one line that says what would
+// be right.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	help := "adt --help"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
+		help = "adt " + c.Command.FullName() + " --help"
+	}
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return usagef("there is no flag --%s (%s lists them)", strings.TrimPrefix(name, "-"), help)
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return usagef("--%s wants a value (%s)", strings.TrimPrefix(name, "-"), help)
+	}
+	var value, name string
+	if n, _ := fmt.Sscanf(text, "invalid value %q for flag -%s", &value, &name); n == 2 && c.Command != nil {
+		return usagef("--%s: %q is no %s", strings.TrimSuffix(name, ":"), value, wanted(c.Command.Flags, strings.TrimSuffix(name, ":")))
+	}
+	return usageError{err}
+}
+
+// wanted says in words what a flag takes.
+func wanted(flags []cli.Flag, name string) string {
+	for _, f := range flags {
+		if !slices.Contains(f.Names(), name) {
+			continue
+		}
+		switch f.(type) {
+		case *cli.IntFlag:
+			return "whole number"
+		case *cli.DurationFlag:
+			return "length of time such as 90s or 30m"
+		}
+	}
+	return "value for it"
+}
 
 // harden gives a command and its subcommands what cli leaves open: usage
 // errors as ours, and no stray arguments or flags behind arguments, which cli

@@ -2,8 +2,11 @@ package commands
 
 import (
 	"fmt"
+	"io"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -58,7 +61,7 @@ func localCommand(h *host) *cli.Command {
 					return err
 				}
 				if c.Bool("json") {
-					return printJSON(h.env.Stdout, machines)
+					return printMachines(h.env.Stdout, machines)
 				}
 				t := tabwriter.NewWriter(h.env.Stdout, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "ID\tNAME\tPUBLIC\tPRIVATE\tPHASE\tPID\tFAULT")
@@ -104,6 +107,26 @@ func localCommand(h *host) *cli.Command {
 			})},
 		},
 	}
+}
+
+// machineRow is a server as local list --json prints it.
+type machineRow struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	PublicIP  netip.Addr  `json:"public_ip"`
+	PrivateIP netip.Addr  `json:"private_ip"`
+	Created   time.Time   `json:"created"`
+	Phase     local.Phase `json:"phase"`
+	PID       int         `json:"pid"` // 0 before it started
+	Fault     local.Fault `json:"fault"`
+}
+
+func printMachines(w io.Writer, machines []local.Machine) error {
+	rows := make([]machineRow, len(machines))
+	for i, m := range machines {
+		rows[i] = machineRow{m.ID, m.Name, m.PublicIP, m.PrivateIP, m.Created, m.Phase, m.PID, m.Fault}
+	}
+	return printJSON(w, rows)
 }
 
 func serverFault(c *cli.Context, cloud *local.Cloud) error {

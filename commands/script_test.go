@@ -172,12 +172,12 @@ func oneLine(ts *testscript.TestScript, neg bool, words []string) {
 }
 
 // jsonPath wants a value in the last command's JSON. A path is keys and indexes
-// with dots between; # is the length of what comes before it. Without a value
+// with dots between; len is the length of what comes before it. Without a value
 // the path has to exist.
 //
 //	json fleet.provisioned 2
 //	json servers.0.name ws-lon1-shop-1-agil-init-1
-//	json servers.# 2
+//	json servers.len 2
 func jsonPath(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: json PATH [VALUE]")
@@ -217,7 +217,7 @@ func lookUp(ts *testscript.TestScript, path string) (string, bool) {
 			}
 			v = child
 		case []any:
-			if key == "#" {
+			if key == "len" {
 				return fmt.Sprint(len(at)), true
 			}
 			i, err := strconv.Atoi(key)
@@ -226,7 +226,7 @@ func lookUp(ts *testscript.TestScript, path string) (string, bool) {
 			}
 			v = at[i]
 		case nil:
-			return "0", key == "#"
+			return "0", key == "len"
 		default:
 			return "", false
 		}

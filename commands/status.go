@@ -108,7 +108,7 @@ func runStatus(h *host, c *cli.Context) error {
 // readStatus gathers what it can: a status is most wanted when something does
 // not answer.
 func readStatus(ctx context.Context, s *site) (status, error) {
-	st := status{Autoscaler: s.Shard, Of: s.cfg.Autoscaler.Count, Website: s.HostName}
+	st := status{Autoscaler: s.Shard, Of: s.cfg.Autoscaler.Count, Website: s.HostName, Servers: []serverRow{}}
 	fault := func(err error) { st.Errors = append(st.Errors, err.Error()) }
 	state, err := s.Recall(ctx)
 	if err != nil {

@@ -158,7 +158,7 @@ func classify(caller, ctx context.Context, kind, err error) error {
 	if errors.Is(caller.Err(), context.Canceled) {
 		return caller.Err()
 	}
-	if ctx.Err() != nil && kind != ErrHostKey {
+	if ctx.Err() != nil && !errors.Is(kind, ErrHostKey) {
 		err = ctx.Err() // err is but the closed connection
 	}
 	return fmt.Errorf("%w: %w", kind, err)

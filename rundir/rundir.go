@@ -54,7 +54,27 @@ func Open(path string, step func(string), corrupt func(name, aside string, cause
 	if corrupt == nil {
 		corrupt = func(string, string, error) {}
 	}
-	return &Dir{path: path, step: step, corrupt: corrupt}, nil
+	d := &Dir{path: path, step: step, corrupt: corrupt}
+	d.sweep(time.Now().Add(-abandoned))
+	return d, nil
+}
+
+// abandoned is the age from which a temporary file is nobody's: a write takes
+// milliseconds, and this leaves room for a clock that is set.
+const abandoned = 2 * time.Hour
+
+// sweep removes the temporary files that killed writers left before then; else
+// each kill would leave one for ever. What cannot be removed harms nobody.
+func (d *Dir) sweep(then time.Time) {
+	_ = filepath.WalkDir(d.path, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), ".") {
+			return nil
+		}
+		if info, err := e.Info(); err == nil && info.ModTime().Before(then) {
+			_ = os.Remove(path)
+		}
+		return nil
+	})
 }
 
 // Path returns the full path of a name in the directory.

@@ -239,3 +239,35 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A writer that is killed leaves its temporary file; another one's, that is at
+// work now, must not be taken away.
+func TestOpenRemovesWhatKilledWritersLeft(t *testing.T) {
+	path := t.TempDir()
+	now := time.Now()
+	for name, age := range map[string]time.Duration{
+		"record.json": 48 * time.Hour, ".record.json123": 48 * time.Hour, "ends/.l-1456": 48 * time.Hour, ".record.json789": time.Minute,
+	} {
+		file := filepath.Join(path, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600),
+			os.Chtimes(file, now.Add(-age), now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := rundir.Open(path, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, folder := range []string{".", "ends"} {
+		entries, err := os.ReadDir(filepath.Join(path, folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			left = append(left, e.Name())
+		}
+	}
+	if want := []string{".record.json789", "ends", "record.json"}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+}
