@@ -124,9 +124,12 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return usagef("--%s wants a value (%s)", strings.TrimPrefix(name, "-"), help)
 	}
-	var value, name string
-	if n, _ := fmt.Sscanf(text, "invalid value %q for flag -%s", &value, &name); n == 2 && c.Command != nil {
-		return usagef("--%s: %q is no %s", strings.TrimSuffix(name, ":"), value, wanted(c.Command.Flags, strings.TrimSuffix(name, ":")))
+	for _, form := range []string{"invalid value %q for flag -%s", "invalid boolean value %q for -%s"} {
+		var value, name string
+		if n, _ := fmt.Sscanf(text, form, &value, &name); n == 2 && c.Command != nil {
+			name = strings.TrimSuffix(name, ":")
+			return usagef("--%s: %q is no %s", name, value, wanted(c.Command.Flags, name))
+		}
 	}
 	return usageError{err}
 }
@@ -142,6 +145,8 @@ func wanted(flags []cli.Flag, name string) string {
 			return "whole number"
 		case *cli.DurationFlag:
 			return "length of time such as 90s or 30m"
+		case *cli.BoolFlag:
+			return "true or false"
 		}
 	}
 	return "value for it"

@@ -47,7 +47,8 @@ func (s *Store) List(ctx context.Context, bucket, prefix string) ([]datastore.Ob
 	var out []datastore.Object
 	// A prefix that names a folder need not look into the others.
 	start := filepath.Join(root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
-	err := filepath.WalkDir(start, func(path string, e fs.DirEntry, err error) error {
+	// The slash at the end: a bucket that is a symbolic link would else look empty.
+	err := filepath.WalkDir(start+"/", func(path string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
