@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -156,7 +157,7 @@ func newRig(t *testing.T, servers int) *rig {
 			t.Logf("%s %s %s %s", time.Now().Format(time.TimeOnly), reason, server, text)
 			r.said = append(r.said, reason)
 		},
-		Now: time.Now, IntN: func(int) int { return 0 },
+		Now: time.Now, IntN: rand.New(rand.NewPCG(1, 2)).IntN,
 	}
 	r.profile(servers)
 	return r

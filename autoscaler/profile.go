@@ -95,16 +95,25 @@ func (p Profiles) Get(ctx context.Context, shard int) (_ *Profile, stale []strin
 }
 
 // Set puts the new object before it deletes the old ones, so that a crash
-// never leaves an autoscaler without a profile.
+// never leaves an autoscaler without a profile. The old ones are those that
+// were there before: the store's clock may give the new one the same time, or
+// an earlier one, and then Get would not tell which is which.
 func (p Profiles) Set(ctx context.Context, shard, count int) error {
-	if err := p.Store.Put(ctx, p.Bucket, ProfileKey(shard, count), nil); err != nil {
+	objects, err := p.Store.List(ctx, p.Bucket, profilePrefix(shard))
+	if err != nil {
 		return fmt.Errorf("setting the profile of autoscaler %d: %w", shard, err)
 	}
-	_, stale, err := p.Get(ctx, shard)
-	if err != nil {
-		return err
+	key := ProfileKey(shard, count)
+	if err := p.Store.Put(ctx, p.Bucket, key, nil); err != nil {
+		return fmt.Errorf("setting the profile of autoscaler %d: %w", shard, err)
 	}
-	return p.Tidy(ctx, stale)
+	var old []string
+	for _, o := range objects {
+		if _, ok := ParseProfileKey(shard, o.Key); ok && o.Key != key {
+			old = append(old, o.Key)
+		}
+	}
+	return p.Tidy(ctx, old)
 }
 
 // Tidy deletes stale profile objects.

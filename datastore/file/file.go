@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"adt/datastore"
 )
@@ -89,7 +90,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string) ([]byte, error) {
 		return nil, err
 	}
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil, fmt.Errorf("file: %s of bucket %s: %w", key, bucket, datastore.ErrNotFound)
 	}
 	if err != nil {
@@ -126,10 +127,16 @@ func (s *Store) Delete(ctx context.Context, bucket, key string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("file: deleting %s of bucket %s: %w", key, bucket, err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := unix.Unlink(path); err != nil && !absent(err) {
 		return fmt.Errorf("file: deleting %s of bucket %s: %w", key, bucket, err)
 	}
 	return nil
+}
+
+// absent reports whether there is no object of that name: no file, or a folder,
+// which is but the beginning of other names.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTDIR)
 }
 
 // syncDir makes a rename in the folder survive a power cut.
