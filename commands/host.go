@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -232,26 +233,39 @@ func (h *host) logger(*config.Config) zerolog.Logger {
 // while nobody watches. It is recorded every time.
 const quiet = time.Hour
 
-// recorder writes events to the log of decisions and shows them on stderr.
+// recorder writes events to the log of decisions and shows them on stderr. It
+// is safe for concurrent use.
 func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(events.Reason, string, string) {
+	var mu sync.Mutex
+	var said map[events.Matter]bool // read at the first event that may be said
+	levels := map[events.Level]zerolog.Level{events.Info: zerolog.InfoLevel, events.Warn: zerolog.WarnLevel, events.Error: zerolog.ErrorLevel}
 	return func(reason events.Reason, server, text string) {
+		mu.Lock()
+		defer mu.Unlock()
 		now := time.Now()
 		e := events.Event{Time: now, Level: events.LevelOf(reason), Reason: reason,
 			Autoscaler: s.cfg.Autoscaler.Number, Command: command, Server: server, Text: text}
 		// A tick tells a watcher all it does; other commands print their result.
-		show := watched && slices.Contains(ticks(), command) || e.Level != events.Info && !s.log.Said(reason, server, now.Add(-quiet), now)
+		show := watched && slices.Contains(ticks(), command)
+		if !show && e.Level != events.Info {
+			if said == nil {
+				said = s.log.Recent(now.Add(-quiet), now)
+			}
+			matter := events.Matter{Reason: reason, Server: server}
+			show, said[matter] = !said[matter], true
+		}
 		if err := s.log.Add(e); err != nil {
 			log.Error().Err(err).Str("reason", string(reason)).Msg(text)
 			return
 		}
-		if show {
-			level := map[events.Level]zerolog.Level{events.Info: zerolog.InfoLevel, events.Warn: zerolog.WarnLevel, events.Error: zerolog.ErrorLevel}[e.Level]
-			entry := log.WithLevel(level).Str("reason", string(reason))
-			if server != "" {
-				entry = entry.Str("server", server)
-			}
-			entry.Msg(text)
+		if !show {
+			return
 		}
+		entry := log.WithLevel(levels[e.Level]).Str("reason", string(reason))
+		if server != "" {
+			entry = entry.Str("server", server)
+		}
+		entry.Msg(text)
 	}
 }
 

@@ -146,25 +146,32 @@ func readFile(path string, from int64, each func(Event)) error {
 	}
 }
 
-// tailBytes is how much of today's file Said looks at.
+// Matter is what an event is about: repeated, it is the same news.
+type Matter struct {
+	Reason Reason
+	Server string
+}
+
+// tailBytes is how much of a day's file Recent looks at.
 const tailBytes = 256 << 10
 
-// Said reports whether the same matter (reason and server) was recorded since
-// the time given, so that cron mails a lasting fault once and not every
-// minute. It looks at the newest events only.
-func (l *Log) Said(reason Reason, server string, since, now time.Time) bool {
-	said := false
-	for _, t := range []time.Time{since, now} {
-		path := l.file(t)
+// Recent returns the matters that were recorded from since to now, so that
+// cron mails a lasting fault once and not every minute. It looks at the newest
+// events only; a file that cannot be read holds none.
+func (l *Log) Recent(since, now time.Time) map[Matter]bool {
+	recent := map[Matter]bool{}
+	for _, path := range slices.Compact([]string{l.file(since), l.file(now)}) {
 		from := int64(0)
 		if info, err := os.Stat(path); err == nil && info.Size() > tailBytes {
 			from = info.Size() - tailBytes
 		}
 		_ = readFile(path, from, func(e Event) {
-			said = said || (e.Reason == reason && e.Server == server && !e.Time.Before(since))
+			if !e.Time.Before(since) {
+				recent[Matter{e.Reason, e.Server}] = true
+			}
 		})
 	}
-	return said
+	return recent
 }
 
 // Cursor reads events as they are written.

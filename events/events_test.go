@@ -139,7 +139,7 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-func TestSaid(t *testing.T) {
+func TestRecent(t *testing.T) {
 	log, _ := open(t)
 	midnight := noon.Add(12 * time.Hour)
 	add(t, log, events.Event{Time: midnight.Add(-10 * time.Minute), Reason: events.Strike, Server: "a"})
@@ -154,7 +154,7 @@ func TestSaid(t *testing.T) {
 		{events.Strike, "b", midnight.Add(5 * time.Minute), false},
 		{events.Withdrawn, "a", midnight.Add(5 * time.Minute), false},
 	} {
-		if got := log.Said(c.reason, c.server, c.now.Add(-time.Hour), c.now); got != c.want {
+		if got := log.Recent(c.now.Add(-time.Hour), c.now)[events.Matter{Reason: c.reason, Server: c.server}]; got != c.want {
 			t.Errorf("%s of %s at %v: %v", c.reason, c.server, c.now, got)
 		}
 	}
