@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -27,6 +28,7 @@ import (
 
 // liar is a provider and a DNS service in memory that may say what is not so.
 type liar struct {
+	mu        sync.Mutex        // builds and terminations call at once
 	servers   []provider.Server // as they are
 	addresses []string          // of the A records
 	alive     map[string]bool   // addresses that answer
@@ -39,6 +41,8 @@ type liar struct {
 }
 
 func (l *liar) List(context.Context) ([]provider.Server, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	servers := slices.Clone(l.servers)
 	if l.list != nil {
 		return l.list(servers)
@@ -47,10 +51,15 @@ func (l *liar) List(context.Context) ([]provider.Server, error) {
 }
 
 func (l *liar) Create(ctx context.Context, spec provider.Spec) (provider.Server, error) {
+	if l.create == nil {
+		return refused(ctx, l, spec)
+	}
 	return l.create(ctx, l, spec)
 }
 
 func (l *liar) Destroy(_ context.Context, id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.destroyed = append(l.destroyed, id)
 	if l.deaf > 0 {
 		l.deaf--
@@ -65,6 +74,8 @@ func (l *liar) Destroy(_ context.Context, id string) error {
 }
 
 func (l *liar) Records(_ context.Context, name string) ([]provider.Record, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var records []provider.Record
 	for _, a := range l.addresses {
 		records = append(records, provider.Record{ID: "r-" + a, Name: name, Address: netip.MustParseAddr(a)})
@@ -76,13 +87,24 @@ func (l *liar) Records(_ context.Context, name string) ([]provider.Record, error
 }
 
 func (l *liar) AddRecord(_ context.Context, _ string, address netip.Addr, _ time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.addresses = append(l.addresses, address.String())
 	return nil
 }
 
 func (l *liar) RemoveRecord(_ context.Context, id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.addresses = slices.DeleteFunc(l.addresses, func(a string) bool { return "r-"+a == id })
 	return nil
+}
+
+// made adds a server that a create call made.
+func (l *liar) made(s provider.Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.servers = append(l.servers, s)
 }
 
 // dial reaches the addresses that are alive, and nothing else.
@@ -155,6 +177,8 @@ func newRig(t *testing.T, servers int) *rig {
 		HostKey:  func([]byte, string) (string, ssh.PublicKey, error) { return "", nil, nil },
 		Record: func(reason events.Reason, server, text string) {
 			t.Logf("%s %s %s %s", time.Now().Format(time.TimeOnly), reason, server, text)
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			r.said = append(r.said, reason)
 		},
 		Now: time.Now, IntN: rand.New(rand.NewPCG(1, 2)).IntN,
@@ -381,7 +405,7 @@ func TestAStaleListingShowsTheDestroyed(t *testing.T) {
 		r.profile(3)
 		r.cloud.create = func(_ context.Context, l *liar, spec provider.Spec) (provider.Server, error) {
 			s := provider.Server{ID: "new", Name: spec.Name, Created: time.Now()}
-			l.servers = append(l.servers, s)
+			l.made(s)
 			return s, nil
 		}
 		r.calm(1)
@@ -407,7 +431,7 @@ func TestACreateWithoutAnAnswer(t *testing.T) {
 					calls++
 					s := provider.Server{ID: fmt.Sprint("new", calls), Name: spec.Name, Created: time.Now()}
 					if made || calls > 1 {
-						l.servers = append(l.servers, s)
+						l.made(s)
 					}
 					if calls > 1 {
 						return s, nil

@@ -72,7 +72,7 @@ func TestScripts(t *testing.T) {
 		Setup: furnish,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "oneline": oneLine, "json": jsonPath, "setvar": setVar,
-			"snapshot": snapshot, "unchanged": unchanged, "config": configure, "until": until,
+			"snapshot": snapshot, "unchanged": unchanged, "config": configure,
 		},
 		RequireUniqueNames: true,
 	})
@@ -134,24 +134,6 @@ func run(ts *testscript.TestScript, args []string) int {
 	}
 	ts.Check(err)
 	return 0
-}
-
-// until repeats a command until its exit code is 0 and its output holds the
-// text: for what another process has to do first.
-//
-//	until 'TEXT' COMMAND [ARGUMENT...]
-func until(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until TEXT COMMAND [ARGUMENT...]")
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for ctx.Err() == nil {
-		if run(ts, args[1:]) == 0 && strings.Contains(ts.ReadFile("stdout"), args[0]) {
-			return
-		}
-	}
-	ts.Fatalf("%q did not come up in the output of %s", args[0], strings.Join(args[1:], " "))
 }
 
 // oneLine wants stderr to be a single line of the form "adt: message" that
@@ -281,8 +263,7 @@ func fingerprint(ts *testscript.TestScript) string {
 	return b.String()
 }
 
-// configure replaces keys of adt.toml, or adds them, with what stands in a
-// file of the script:
+// configure sets keys of adt.toml:
 //
 //	config autoscaler.count=3 build.max_failures=1
 func configure(ts *testscript.TestScript, neg bool, args []string) {

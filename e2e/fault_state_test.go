@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,19 +194,11 @@ func (f *fleet) remount(flags uintptr) {
 	f.must(syscall.Mount("none", f.path("runtime"), "tmpfs", syscall.MS_REMOUNT|flags, "size=1m,mode=0700"))
 }
 
-// spoiled is a record of each kind: its file, and what is right in it.
-func spoiled() []struct{ name, sound string } {
-	return []struct{ name, sound string }{
-		{"AUTOSCALINGMONITOR:7", `{"version":1,"n":7,"name":"ws-lon1-shop-1-agil-zzzz","phase":"addressed"}`},
-		{"terminating/l-nobody", `{"version":1,"id":"l-nobody","name":"ws-lon1-shop-1-agil-zzzz","phase":"shut-down"}`},
-		{"servers.json", ""},
-		{"paused.json", `{"version":1,"paused":{}}`},
-		{"protected.json", `{"version":1,"protected":{}}`},
-		{"backoff.json", `{"version":1,"failures":1}`},
-		{"reboot.json", `{"version":1,"boot_id":"x"}`},
-		{"NOT_AUTHORISED_TO_SCALE", `{"version":1,"profile":0}`},
-		{"hostkey.json", ""},
-		{"clock.json", ""},
+// spoiled is a record of each kind.
+func spoiled() []string {
+	return []string{
+		"AUTOSCALINGMONITOR:7", "terminating/l-nobody", "servers.json", "paused.json", "protected.json", "backoff.json",
+		"reboot.json", "NOT_AUTHORISED_TO_SCALE", "hostkey.json", "clock.json",
 	}
 }
 
@@ -217,34 +208,34 @@ func TestRecordsOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	f := grown(t, 2, nil)
 	for _, record := range spoiled() {
-		m, path := f.mark(), f.path("runtime", record.name)
+		m, path := f.mark(), f.path("runtime", record)
 		old, err := os.ReadFile(path)
 		missing := errors.Is(err, os.ErrNotExist)
 		foreign := []byte(`{"version":2,"servers":"elsewhere"}`)
 		f.must(os.MkdirAll(filepath.Dir(path), 0o700))
 		f.must(os.WriteFile(path, foreign, 0o600))
 		named := false
-		f.Tick2("scale", "--count", "3") // clock.json stops that too
-		for range 3 {
+		f.Run("scale", "--count", "3") // clock.json stops that too
+		for range 2 {
 			for _, tick := range []string{"scale", "healthcheck", "reboot-if-done"} {
 				r := f.Run(tick)
 				if r.code != 0 && !strings.Contains(r.stderr, path) {
-					t.Errorf("%s: another error: %v", record.name, r)
+					t.Errorf("%s: another error: %v", record, r)
 				}
 				named = named || r.code == 1 && strings.Contains(r.stderr, "version 2")
 			}
 		}
 		if !named {
-			t.Errorf("%s: never named\n%s", record.name, f.Story())
+			t.Errorf("%s: never named\n%s", record, f.Story())
 		}
 		if gone := f.Since(m, local.Destroyed); len(gone) > 0 {
-			t.Fatalf("%s: destroyed %v\n%s", record.name, gone, f.Story())
+			t.Fatalf("%s: destroyed %v\n%s", record, gone, f.Story())
 		}
 		if gone := f.Since(m, local.RecordRemoved); len(gone) > 0 {
-			t.Fatalf("%s: withdrawn %v\n%s", record.name, gone, f.Story())
+			t.Fatalf("%s: withdrawn %v\n%s", record, gone, f.Story())
 		}
 		if kept, err := os.ReadFile(path); err != nil || string(kept) != string(foreign) {
-			t.Errorf("%s: it did not stay: %q, %v", record.name, kept, err)
+			t.Errorf("%s: it did not stay: %q, %v", record, kept, err)
 		}
 		f.must(os.Remove(path))
 		if !missing {
@@ -255,51 +246,39 @@ func TestRecordsOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// Tick2 runs adt and accepts that it fails.
-func (f *fleet) Tick2(args ...string) {
-	f.t.Helper()
-	if r := f.Run(args...); r.code != 0 && r.code != 1 {
-		f.t.Fatal(r)
-	}
-}
-
 // TestCorruptRecords: garbage is set aside with an event, and the fleet is as
 // before: what is lost is found again at the provider.
 func TestCorruptRecords(t *testing.T) {
 	t.Parallel()
-	for _, garbage := range []string{"", "{\"version\":1,\x00\x00"} {
-		t.Run(fmt.Sprintf("%d bytes", len(garbage)), func(t *testing.T) {
-			t.Parallel()
-			f := grown(t, 2, nil)
-			for _, record := range spoiled() {
-				m, path := f.mark(), f.path("runtime", record.name)
-				f.must(os.MkdirAll(filepath.Dir(path), 0o700))
-				f.must(os.WriteFile(path, []byte(garbage), 0o600))
-				for range 4 {
-					for _, tick := range []string{"scale", "healthcheck", "reboot-if-done"} {
-						if r := f.Run(tick); r.code != 0 && r.code != 3 {
-							t.Errorf("%s: %v", record.name, r)
-						}
-					}
+	f := grown(t, 2, nil)
+	for i, record := range spoiled() {
+		m, path := f.mark(), f.path("runtime", record)
+		f.must(os.MkdirAll(filepath.Dir(path), 0o700))
+		garbage := []string{"", "{\"version\":1,\x00\x00"}[i%2]
+		f.must(os.WriteFile(path, []byte(garbage), 0o600))
+		for range 2 {
+			for _, tick := range []string{"scale", "healthcheck", "reboot-if-done"} {
+				if r := f.Run(tick); r.code != 0 && r.code != 3 {
+					t.Errorf("%s: %v", record, r)
 				}
-				f.Untouched(m)
-				if record.name == "hostkey.json" { // it is read when something is built
-					f.Tick("scale", "--count", "3")
-					f.Settle(3)
-					f.Tick("scale", "--count", "2")
-					f.Settle(2)
-				}
-				if f.Said(m, events.RecordCorrupt) != 1 {
-					t.Errorf("%s: %d events\n%s", record.name, f.Said(m, events.RecordCorrupt), f.Story())
-				}
-				if aside, _ := filepath.Glob(path + ".corrupt-*"); len(aside) != 1 {
-					t.Errorf("%s: set aside as %v", record.name, aside)
-				}
-				f.Tick("resume")
 			}
+		}
+		f.Untouched(m)
+		if record == "hostkey.json" { // it is read when something is built
+			f.Tick("scale", "--count", "3")
+			f.Settle(3)
+			f.Tick("scale", "--count", "2")
 			f.Settle(2)
-		})
+		}
+		if f.Said(m, events.RecordCorrupt) != 1 {
+			t.Errorf("%s: %d events\n%s", record, f.Said(m, events.RecordCorrupt), f.Story())
+		}
+		if aside, _ := filepath.Glob(path + ".corrupt-*"); len(aside) != 1 {
+			t.Errorf("%s: set aside as %v", record, aside)
+		}
+		f.Tick("resume")
 	}
+	f.Settle(2)
 }
 
 // TestLostBrakesPauseEverything: when what was paused or protected is lost,

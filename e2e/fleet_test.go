@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -47,6 +48,12 @@ const (
 func TestMain(m *testing.M) {
 	server := len(os.Args) > 1 && os.Args[1] == "local-server" // the cloud gives it no environment
 	if !server && os.Getenv(envAdt) == "" {
+		// These tests mostly wait for processes, so more of them fit than there
+		// are cores; go test -parallel still rules.
+		flag.Parse()
+		if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
+			_ = p.Value.Set("5")
+		}
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
