@@ -245,9 +245,11 @@ func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(e
 		now := time.Now()
 		e := events.Event{Time: now, Level: events.LevelOf(reason), Reason: reason,
 			Autoscaler: s.cfg.Autoscaler.Number, Command: command, Server: server, Text: text}
-		// A tick tells a watcher all it does; other commands print their result.
-		show := watched && slices.Contains(ticks(), command)
-		if !show && e.Level != events.Info {
+		// A tick tells a watcher all it does, and cron what is wrong; other
+		// commands print their result.
+		tick := slices.Contains(ticks(), command)
+		show := watched && tick
+		if !show && (tick && e.Level == events.Warn || e.Level == events.Error) {
 			if said == nil {
 				said = s.log.Recent(now.Add(-quiet), now)
 			}
