@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -209,7 +210,7 @@ func (c *Cloud) setServerFault(ctx context.Context, id string, fault Fault) erro
 	defer cancel()
 	return every(ctx, 5*time.Millisecond, func() (done bool, err error) {
 		err = c.locked(ctx, func() error {
-			done, err = c.announceFault(id, seq)
+			done, err = c.announceFault(id, seq, fault)
 			return err
 		})
 		return done, err
@@ -218,7 +219,7 @@ func (c *Cloud) setServerFault(ctx context.Context, id string, fault Fault) erro
 
 // announceFault wakes the server's process, and says whether the fault is in
 // effect. It is on a dead machine, which has nothing left to break.
-func (c *Cloud) announceFault(id string, seq int) (done bool, err error) {
+func (c *Cloud) announceFault(id string, seq int, fault Fault) (done bool, err error) {
 	power, err := tryLock(c.server(id, aliveFile))
 	if err != nil {
 		return false, ignoreMissing(err)
@@ -227,8 +228,12 @@ func (c *Cloud) announceFault(id string, seq int) (done bool, err error) {
 		return true, power.Close()
 	}
 	_, s, err := c.read(id)
-	if err != nil || s.FaultSeq >= seq {
+	switch {
+	case err != nil || s.FaultSeq > seq: // or another fault came after this one
 		return true, err
+	case s.FaultSeq == seq:
+		// A machine can say that it will stand still, but not that it does.
+		return fault.Machine != "freeze" || isStopped(s.PID), nil
 	}
 	if s.PID != 0 {
 		// CONT wakes a frozen machine, which then takes the HUP.
@@ -239,4 +244,15 @@ func (c *Cloud) announceFault(id string, seq int) (done bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// isStopped reports whether a process stands still or is gone.
+func isStopped(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// The state is behind the program's name, which may hold anything.
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	return strings.HasPrefix(rest, "T")
 }
