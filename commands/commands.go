@@ -52,11 +52,8 @@ func terminal(w io.Writer) bool {
 // Main runs one subcommand and returns the exit code.
 func Main(ctx context.Context, env Env) int {
 	err := newApp(env).RunContext(ctx, env.Args)
-	// Nobody at a terminal is told twice: what the run recorded as an event was
-	// written to stderr then, once an hour at most.
-	told := errors.Is(err, errHeldBack) ||
-		!terminal(env.Stderr) && (errors.Is(err, lock.ErrHeld) || errors.Is(err, autoscaler.ErrNotObserved) || errors.Is(err, autoscaler.ErrImplausible))
-	if err != nil && !told {
+	var told toldError
+	if err != nil && !errors.As(err, &told) {
 		fmt.Fprintf(env.Stderr, "adt: %v\n", err)
 	}
 	return exitCode(ctx, err)
@@ -95,6 +92,9 @@ func newApp(env Env) *cli.App {
 	}
 	for _, cmd := range app.Commands {
 		harden(cmd)
+		if slices.Contains(ticks(), cmd.Name) {
+			hush(cmd, !terminal(env.Stderr))
+		}
 	}
 	return app
 }
@@ -180,6 +180,22 @@ func harden(cmd *cli.Command) {
 			}
 			return cli.ShowSubcommandHelp(c)
 		}
+	}
+}
+
+// hush marks what a tick under cron has recorded as an event: that went to
+// stderr then, once an hour at most, and is not to be mailed every minute. Other
+// commands do not show their events, so all their errors are printed.
+func hush(tick *cli.Command, unwatched bool) {
+	action := tick.Action
+	tick.Action = func(c *cli.Context) error {
+		err := action(c)
+		for _, recorded := range []error{lock.ErrHeld, autoscaler.ErrNotObserved, autoscaler.ErrImplausible} {
+			if unwatched && errors.Is(err, recorded) {
+				return toldError{err}
+			}
+		}
+		return err
 	}
 }
 

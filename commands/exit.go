@@ -34,9 +34,14 @@ func (e usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// toldError is an error that the operator was told of already.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
+
 // errHeldBack ends a command that found something due and held it back. What
 // and why was shown already.
-var errHeldBack = errors.New("held back")
+var errHeldBack error = toldError{errors.New("held back")}
 
 // exitCode is the one place where errors become exit codes.
 func exitCode(ctx context.Context, err error) int {
