@@ -134,7 +134,7 @@ func TestProbe(t *testing.T) {
 			pin(t, p, w.Addr, p.SSH.Port, w)
 		}, healthcheck.RungTCP, "connection refused"},
 		{"SSH hangs", func(t *testing.T, w *webserver, p prober) {
-			p.SSH.Port, p.Deadline = hanging(t), 300*time.Millisecond
+			p.SSH.Port, p.Deadline = hanging(t), 4*time.Second
 			pin(t, p, w.Addr, p.SSH.Port, w)
 		}, healthcheck.RungSSH, "no SSH handshake"},
 		{"another machine", func(t *testing.T, w *webserver, p prober) {
