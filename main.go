@@ -11,8 +11,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := commands.Main(ctx, commands.System())
-	stop()
-	os.Exit(code)
+	// Signals are taken to the very end: a second one, such as timeout(1) sends,
+	// must not make a kill of an orderly end.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	os.Exit(commands.Main(ctx, commands.System()))
 }

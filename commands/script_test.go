@@ -31,10 +31,8 @@ import (
 // servers of the local cloud that adt starts.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"adt": func() {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		code := commands.Main(ctx, commands.System())
-		stop()
-		os.Exit(code)
+		ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
+		os.Exit(commands.Main(ctx, commands.System()))
 	}})
 }
 

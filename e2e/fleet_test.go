@@ -56,15 +56,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(m.Run())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
 	env := commands.System()
 	if !server {
 		env.Step = steps(os.Getenv(envTrace), os.Getenv(envKillAt))
 		env.Clocks = clocks
 	}
-	code := commands.Main(ctx, env)
-	stop()
-	os.Exit(code)
+	os.Exit(commands.Main(ctx, env))
 }
 
 // steps returns what is called at each step: it leaves a trace, and ends the
