@@ -236,8 +236,9 @@ func (c *Cloud) announceFault(id string, seq int, fault Fault) (done bool, err e
 		return fault.Machine != "freeze" || isStopped(s.PID), nil
 	}
 	if s.PID != 0 {
-		// CONT wakes a frozen machine, which then takes the HUP.
-		for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGCONT} {
+		// CONT wakes a frozen machine, which then takes the HUP. It comes first:
+		// after the HUP it could wake one that has just frozen as it was told.
+		for _, signal := range []syscall.Signal{syscall.SIGCONT, syscall.SIGHUP} {
 			if err := syscall.Kill(s.PID, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return false, fmt.Errorf("wake the process %d: %w", s.PID, err)
 			}
