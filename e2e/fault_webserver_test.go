@@ -19,7 +19,7 @@ func TestOneWebserverDown(t *testing.T) {
 	} {
 		t.Run(faults[0], func(t *testing.T) {
 			t.Parallel()
-			f := grown(t, 3, settings{"healthcheck.deadline": `"2s"`, "build.application_config": `"app.conf"`})
+			f := grown(t, 3, settings{"healthcheck.deadline": probeDeadline(2), "build.application_config": `"app.conf"`})
 			for _, fault := range faults {
 				m, sick := f.mark(), f.Members()[0]
 				f.Break(sick.ID, fault)

@@ -65,6 +65,9 @@ func TestMain(m *testing.M) {
 	os.Exit(commands.Main(ctx, env))
 }
 
+// probeDeadline is a limit that a healthy webserver of a busy machine keeps.
+func probeDeadline(seconds int) string { return fmt.Sprintf(`"%ds"`, seconds*slowness) }
+
 // steps returns what is called at each step: it leaves a trace, and ends the
 // process as a power cut would.
 func steps(trace, killAt string) func(string) {
@@ -110,7 +113,7 @@ func fast() settings {
 		"local.boot": `"0s"`, "local.build": `"0s"`,
 		"build.poll": `"20ms"`, "build.settle": `"300ms"`, "build.backoff": `["10ms"]`, "build.max_failures": `100`,
 		"scale.drain": `"1ms"`, "scale.budget": `"10s"`, "scale.missing_after": `"300ms"`,
-		"healthcheck.grace": `"0s"`, "healthcheck.stalled_after": `"1s"`, "healthcheck.deadline": `"3s"`,
+		"healthcheck.grace": `"0s"`, "healthcheck.stalled_after": `"1s"`, "healthcheck.deadline": probeDeadline(4),
 	}
 }
 

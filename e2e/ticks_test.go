@@ -56,7 +56,7 @@ func TestTicksAtOnce(t *testing.T) {
 		f.Settle(2)
 	})
 	t.Run("healthcheck", func(t *testing.T) {
-		f := newFleet(t, settings{"healthcheck.deadline": `"5s"`})
+		f := newFleet(t, settings{"healthcheck.deadline": probeDeadline(5)})
 		f.Tick("scale", "--count", "2")
 		f.Settle(2)
 		sick := f.Members()[0]
