@@ -38,6 +38,7 @@ type Server struct {
 	PublicIP  netip.Addr // the zero Addr until the vendor has given one
 	PrivateIP netip.Addr // address in the private network; the zero Addr until given
 	Created   time.Time
+	Price     Price // what it costs as long as it is there; zero where the vendor does not say
 }
 
 // Addressed reports whether the server has both its addresses.
@@ -82,4 +83,37 @@ type DNS interface {
 	// RemoveRecord removes the record with the id. The error wraps ErrNotFound
 	// when there is none.
 	RemoveRecord(ctx context.Context, id string) error
+}
+
+// Finding is what an examination of an account found out about one thing that
+// adt needs there.
+type Finding struct {
+	What   string // "token", "region lon1"
+	OK     bool
+	Detail string // what was found, or what is wrong
+	Hint   string // what to do about it, when not OK
+}
+
+// Examiner is a driver that can say whether its account has all it needs. It
+// changes nothing.
+type Examiner interface {
+	Examine(ctx context.Context) []Finding
+}
+
+// Metered is a driver whose account allows so many calls in a time.
+type Metered interface {
+	// Quota is how many calls are left, as far as the last answer said; known is
+	// false before that.
+	Quota() (left int, known bool)
+}
+
+// Price is what one server costs, in the vendor's currency.
+type Price struct {
+	Currency        string // "USD"
+	Hourly, Monthly float64
+}
+
+// Pricer is a driver that knows what a new server costs.
+type Pricer interface {
+	Price(ctx context.Context) (Price, error)
 }
