@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -48,6 +49,11 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		c.Scale.Drain = c.Website.TTL + Duration(30*time.Second)
 		from("scale.drain", "website.ttl + 30s")
 	}
+	if !isSet("digitalocean.ssh_key") {
+		c.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-" + c.Autoscaler.Build
+		from("digitalocean.ssh_key", "of autoscaler.build")
+	}
+	c.preset(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -196,12 +202,28 @@ func checkForm(form, v string) error {
 		if !oneLine || strings.HasPrefix(v, "~") {
 			return fmt.Errorf("must be a path on the webserver on one line, without ~ as it is relative to the user's home, is %s", describe(v))
 		}
+	case "url":
+		u, err := url.Parse(v)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return fmt.Errorf("must be an address such as https://api.example.com/, is %s", describe(v))
+		}
+		if host := u.Hostname(); u.Scheme == "http" && !isLoopback(host) {
+			return fmt.Errorf("must begin with https://, as secrets go there, is %s", describe(v))
+		}
+		if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return errors.New("must have no user, ? and #")
+		}
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))
 		}
 	}
 	return nil
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback() || host == "localhost"
 }
 
 // checkHost says what is wrong with a website's host name. The zone is the
@@ -257,6 +279,7 @@ func (c *Config) checkTogether(p *problems) {
 		c.checkKey(p)
 	}
 
+	c.checkAccounts(p)
 	atMost := func(key string, d Duration, limitKey string, limit Duration) {
 		if p.sound(key, limitKey) && d > limit {
 			p.add(key, "must be at most %s (%s), is %s", limitKey, limit, d)

@@ -20,17 +20,20 @@ import (
 // like (see checkForm). optional: may be empty. required: has no default.
 // example: the default is worked out from other values; this is a sample of it.
 type Config struct {
-	Autoscaler  Autoscaler  `toml:"autoscaler" doc:"This machine and the webservers it keeps."`
-	Website     Website     `toml:"website" doc:"The website that the webservers serve."`
-	Provider    Provider    `toml:"provider" doc:"Where machines and DNS records come from."`
-	Local       Local       `toml:"local" doc:"The cloud on this machine, used when servers or dns above is \"local\"."`
-	Datastore   Datastore   `toml:"datastore" doc:"Where profiles and leases are kept."`
-	SSH         SSH         `toml:"ssh" doc:"How webservers are logged in to, as the server user."`
-	HTTPS       HTTPS       `toml:"https" doc:"How webservers are asked for the website."`
-	Build       Build       `toml:"build" doc:"A webserver's way from a name to the public."`
-	Scale       Scale       `toml:"scale" doc:"One run of adt scale."`
-	HealthCheck HealthCheck `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
-	Reboot      Reboot      `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	Autoscaler   Autoscaler   `toml:"autoscaler" doc:"This machine and the webservers it keeps."`
+	Website      Website      `toml:"website" doc:"The website that the webservers serve."`
+	Provider     Provider     `toml:"provider" doc:"Where machines and DNS records come from."`
+	DigitalOcean DigitalOcean `toml:"digitalocean" doc:"The account at DigitalOcean, used when servers or dns above is \"digitalocean\"."`
+	Cloudflare   Cloudflare   `toml:"cloudflare" doc:"The account at Cloudflare, used when dns above is \"cloudflare\"."`
+	Local        Local        `toml:"local" doc:"The cloud on this machine, used when servers or dns above is \"local\"."`
+	CloudInit    CloudInit    `toml:"cloudinit" doc:"What a new webserver is given at its first boot."`
+	Datastore    Datastore    `toml:"datastore" doc:"Where profiles and leases are kept."`
+	SSH          SSH          `toml:"ssh" doc:"How webservers are logged in to, as the server user."`
+	HTTPS        HTTPS        `toml:"https" doc:"How webservers are asked for the website."`
+	Build        Build        `toml:"build" doc:"A webserver's way from a name to the public."`
+	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
+	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
+	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
 
 	Path string `toml:"-"` // of the file, absolute
 	Home string `toml:"-"` // $HOME
@@ -51,15 +54,49 @@ type Autoscaler struct {
 
 // Website is what the webservers serve.
 type Website struct {
-	URL      string   `toml:"url" doc:"The website's host name, such as www.example.com; without the first label it is the DNS zone." required:"true" form:"host"`
-	HeadFile string   `toml:"head_file" doc:"The file that health checks ask for: index.html for language HTML, index.php for PHP." form:"urlpath"`
-	TTL      Duration `toml:"ttl" doc:"Time to live of the A records, in whole seconds; short, so that a sick webserver is soon forgotten." min:"1s" max:"1d"`
+	URL         string   `toml:"url" doc:"The website's host name, such as www.example.com; without the first label it is the DNS zone." required:"true" form:"host"`
+	HeadFile    string   `toml:"head_file" doc:"The file that health checks ask for: index.html for language HTML, index.php for PHP." form:"urlpath"`
+	Application string   `toml:"application" doc:"The application that the webservers run; it tells build.application_config." oneof:"none joomla wordpress drupal moodle"`
+	TTL         Duration `toml:"ttl" doc:"Time to live of the A records, in whole seconds; short, so that a sick webserver is soon forgotten." min:"1s" max:"1d"`
 }
 
 // Provider names the vendors.
 type Provider struct {
-	Servers string `toml:"servers" doc:"The vendor of the machines; for now there is only local, a cloud on this machine." oneof:"local"`
-	DNS     string `toml:"dns" doc:"The vendor of the DNS records; left out, the vendor of the machines." oneof:"local" example:"\"local\""`
+	Servers string `toml:"servers" doc:"The vendor of the machines; local is a cloud on this machine." oneof:"local digitalocean"`
+	DNS     string `toml:"dns" doc:"The vendor of the DNS records; left out, the vendor of the machines." oneof:"local digitalocean cloudflare" example:"\"local\""`
+	Adopt   bool   `toml:"adopt" doc:"Whether servers and A records that bear the toolkit's names but no mark of adt count as ours: set it where the original has built the fleet. Foreign marks stay foreign."`
+}
+
+// DigitalOcean is an account there.
+type DigitalOcean struct {
+	Token        Secret `toml:"token" doc:"The API token, with the scopes to read and write droplets, domains, firewalls, tags and to read keys, images, sizes and VPCs: file:PATH, env:NAME or the token itself." example:"\"file:~/.adt-token\""`
+	Size         string `toml:"size" doc:"The size of a webserver, by its slug." form:"label"`
+	Image        string `toml:"image" doc:"The image of a webserver: a slug such as debian-13-x64 or ubuntu-24-04-x64, or the id of a snapshot." form:"label"`
+	SSHKey       string `toml:"ssh_key" doc:"The name of the SSH key at DigitalOcean that new webservers get; left out, AGILE_TOOLKIT_PUBLIC_KEY-<build>." form:"argument" example:"\"AGILE_TOOLKIT_PUBLIC_KEY-mybuild\""`
+	VPC          string `toml:"vpc" doc:"The name of the VPC in the region; empty takes the region's default." form:"argument" optional:"true"`
+	Firewall     bool   `toml:"firewall" doc:"Whether new webservers are attached to the native firewall adt-webserver-<build> (the original's ACTIVEFIREWALLS 2 or 3)."`
+	QuotaReserve int    `toml:"quota_reserve" doc:"With fewer API requests than this left in the hour, only what heals is asked for." min:"0" max:"5000"`
+	APIURL       string `toml:"api_url" doc:"The address of the API." form:"url"`
+}
+
+// Cloudflare is an account there.
+type Cloudflare struct {
+	Token   Secret `toml:"token" doc:"The API token, plain or as <account>:::<token>, with the scopes to read zones and edit their DNS: file:PATH, env:NAME or the token itself." example:"\"file:~/.adt-cloudflare\""`
+	Email   string `toml:"email" doc:"With global_key, the account's email address; with a token neither is needed." form:"argument" optional:"true"`
+	Key     Secret `toml:"global_key" doc:"The account's global API key, if there is no token: file:PATH, env:NAME or the key itself." example:"\"file:~/.adt-cloudflare-key\""`
+	Proxied bool   `toml:"proxied" doc:"Whether visitors reach the website through Cloudflare."`
+	APIURL  string `toml:"api_url" doc:"The address of the API." form:"url"`
+}
+
+// CloudInit is what a new webserver is given at its first boot.
+type CloudInit struct {
+	Template     string   `toml:"template" doc:"The user data of new webservers: minimal (a user, its keys and the SSH host key), plain (nginx, with site or packages and run) or the name of a file NAME.yaml in templates." form:"label"`
+	Folder       string   `toml:"folder" doc:"The folder with own templates; one there goes before a built-in one of the same name." form:"path" optional:"true"`
+	Site         string   `toml:"site" doc:"For plain: the folder with the website's files, given to every webserver; together at most 32 KiB." form:"path" optional:"true"`
+	Packages     []string `toml:"packages" doc:"Further Debian packages to install." form:"argument" optional:"true"`
+	Run          []string `toml:"run" doc:"For plain: shell commands that are run at the end of the first boot." form:"command" optional:"true"`
+	TimeZone     string   `toml:"time_zone" doc:"The time zone of new webservers." form:"argument"`
+	PasswordHash Secret   `toml:"password_hash" doc:"The crypt(3) hash of the server user's password, as mkpasswd prints it, if sudo needs one: file:PATH, env:NAME or the hash itself." example:"\"file:~/.adt-sudo-hash\""`
 }
 
 // Local is the cloud on this machine.
@@ -84,6 +121,7 @@ type SSH struct {
 	Port           int      `toml:"port" doc:"The port of sshd on the webservers; left out, 22, or local.ssh_port for local servers." min:"1" max:"65535" example:"22"`
 	Key            string   `toml:"key" doc:"The private build key, readable by its owner only; left out, ~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_<build>." form:"path" example:"\"~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_mybuild\""`
 	SudoPassword   Secret   `toml:"sudo_password" doc:"The server user's password for sudo, if it needs one: file:PATH, env:NAME or the password itself." example:"\"file:~/.adt-sudo\""`
+	SharedHostKey  bool     `toml:"shared_host_key" doc:"Whether a webserver without a host key of its own in runtime/known_hosts shows the build key, as those do that the original has built. New ones get a key of their own in any case."`
 	ConnectTimeout Duration `toml:"connect_timeout" doc:"How long connecting and logging in may take; machines of one network answer at once." min:"1ms" max:"10m"`
 	CommandTimeout Duration `toml:"command_timeout" doc:"How long one command on a webserver may take." min:"1ms" max:"1h"`
 }
@@ -95,11 +133,13 @@ type HTTPS struct {
 
 // Build is a webserver's way from a name to the public.
 type Build struct {
+	Preset            string     `toml:"preset" doc:"The phases and commands of a build: those of the original's webserver scripts, or of a plain webserver that has no such scripts; the keys below go before it." oneof:"original plain"`
 	ReadyMarker       string     `toml:"ready_marker" doc:"The file on a webserver, relative to the user's home, that says the machine is built." form:"remote"`
-	LanguageMarker    string     `toml:"language_marker" doc:"The file on a webserver that says the application's language is installed." form:"remote"`
+	LanguageMarker    string     `toml:"language_marker" doc:"The file on a webserver that says the application's language is installed; empty is not waited for." form:"remote" optional:"true"`
 	ConfigureCommand  string     `toml:"configure_command" doc:"Run on a webserver until configured_marker exists; empty leaves this phase out." form:"command" optional:"true"`
+	ConfigureTimeout  Duration   `toml:"configure_timeout" doc:"How long configure_command may take in one run of scale, if that lasts so long; it is repeated until configured_marker exists." min:"1ms" max:"1h"`
 	ConfiguredMarker  string     `toml:"configured_marker" doc:"The file on a webserver that says the application is configured." form:"remote"`
-	RestartCommand    string     `toml:"restart_command" doc:"Restarts the web server between two tries to get the website from it." form:"command"`
+	RestartCommand    string     `toml:"restart_command" doc:"Restarts the web server between two tries to get the website from it; empty restarts nothing." form:"command" optional:"true"`
 	ApplicationConfig string     `toml:"application_config" doc:"The application's configuration file on a webserver, without which it is not published; empty is not checked." form:"remote" optional:"true"`
 	Deadline          Duration   `toml:"deadline" doc:"How long a whole build may take; then its server is destroyed (the original's limit of a stalled build)." min:"1ms" max:"1d"`
 	Poll              Duration   `toml:"poll" doc:"How long to wait between two looks at a build (the original's pause)." min:"1ms" max:"1h"`
@@ -153,20 +193,25 @@ func defaults() Config {
 	const second, minute = Duration(time.Second), Duration(time.Minute)
 	return Config{
 		Autoscaler: Autoscaler{Count: 1, User: "agile", MaxWebservers: 10},
-		Website:    Website{HeadFile: "index.html", TTL: 60 * second},
+		Website:    Website{HeadFile: "index.html", Application: "none", TTL: 60 * second},
 		Provider:   Provider{Servers: "local"},
 		Local: Local{
 			Path: "~/cloud", SSHPort: 2222, HTTPSPort: 8443,
 			Boot: 2 * second, Build: 3 * second,
 		},
-		Datastore: Datastore{Driver: "file", Path: "~/datastore"},
-		SSH:       SSH{ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
+		DigitalOcean: DigitalOcean{Size: "s-1vcpu-2gb", Image: "debian-13-x64", QuotaReserve: 500, APIURL: "https://api.digitalocean.com/"},
+		Cloudflare:   Cloudflare{Proxied: true, APIURL: "https://api.cloudflare.com/client/v4"},
+		CloudInit:    CloudInit{Template: "minimal", Packages: []string{}, Run: []string{}, TimeZone: "Etc/UTC"},
+		Datastore:    Datastore{Driver: "file", Path: "~/datastore"},
+		SSH:          SSH{ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
 		Build: Build{
+			Preset:           "original",
 			ReadyMarker:      "runtime/WEBSERVER_READY",
-			LanguageMarker:   "runtime/installedsoftware/InstallApplicationLanguage.sh",
-			ConfigureCommand: "sh application/configuration/InitialiseConfigurationByApplication.sh",
+			LanguageMarker:   originalLanguage,
+			ConfigureCommand: originalConfigure,
+			ConfigureTimeout: 40 * second,
 			ConfiguredMarker: "runtime/INITIAL_CONFIG_SET",
-			RestartCommand:   "sh providerscripts/webserver/RestartWebserver.sh",
+			RestartCommand:   originalRestart,
 			Deadline:         30 * minute,
 			Poll:             5 * second,
 			Settle:           60 * second,
@@ -179,7 +224,7 @@ func defaults() Config {
 		},
 		Scale: Scale{
 			Budget:               50 * second,
-			ShutdownCommand:      "sh utilities/housekeeping/ShutdownThisWebserver.sh",
+			ShutdownCommand:      originalShutdown,
 			MissingAfter:         3 * minute,
 			MaxConcurrentCreates: 10,
 		},

@@ -80,6 +80,7 @@ func expected(m *machine) Config {
 	want.Autoscaler.Number, want.Autoscaler.Region, want.Autoscaler.Build = 1, "lon1", "b1"
 	want.Website.URL = "www.example.com"
 	want.Provider.DNS = "local"
+	want.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-b1"
 	want.Local.Path, want.Datastore.Path = filepath.Join(m.home, "cloud"), filepath.Join(m.home, "datastore")
 	want.SSH.Port, want.HTTPS.Port = 2222, 8443
 	want.SSH.Key = filepath.Join(m.home, ".ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_b1")
@@ -135,6 +136,7 @@ command = ["reboot"]
 `)
 	want := expected(m)
 	want.Autoscaler = Autoscaler{Number: 2, Count: 3, Region: "ch-gva-2", Build: "test-gb", User: "Xagile.1", MaxWebservers: 20, CountInitial: true}
+	want.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-test-gb"
 	want.Website.TTL = Duration(2 * time.Minute)
 	want.Local.Path, want.Local.Token, want.Local.SSHPort = "/srv/cloud", NewSecret("from a file"), 3333
 	want.Datastore.Path = filepath.Join(m.home, "store")
@@ -219,7 +221,19 @@ func TestFaults(t *testing.T) {
 		"empty entry":       {with("[reboot]\ncommand = [\"\"]\n"), []string{":7: reboot.command: entry 1: must not be empty"}},
 		"long list":         {with("[healthcheck]\naccept_status = [" + strings.Repeat("200,", 101) + "]\n"), []string{":7: healthcheck.accept_status: must have at most 100 entries, has 101"}},
 		"empty text":        {with("head_file = \"\"\n"), []string{":6: website.head_file: must not be empty; leave it out for the default"}},
-		"vendor":            {with("[provider]\nservers = \"digitalocean\"\n"), []string{":7: provider.servers: must be local, is \"digitalocean\""}},
+		"account": {with("[provider]\nservers = \"digitalocean\"\ndns = \"cloudflare\"\n"), []string{
+			": digitalocean.token: missing: write token = \"file:~/.adt-digitalocean-token\" and put the API token into that file, mode 0600",
+			": cloudflare.token: missing: write token = \"file:~/.adt-cloudflare-token\" and put the API token into that file, mode 0600",
+		}},
+		"global key alone": {with("[provider]\ndns = \"cloudflare\"\n[cloudflare]\nglobal_key = \"k\"\n"), []string{
+			": cloudflare.email: missing: a global key needs the account's email address"}},
+		"token and key": {with("[provider]\ndns = \"cloudflare\"\n[cloudflare]\ntoken = \"t\"\nglobal_key = \"k\"\n"), []string{
+			":10: cloudflare.global_key: there is a token as well: keep one of the two, the token is the safer"}},
+		"API in clear text": {with("[cloudflare]\napi_url = \"http://api.example.com/\"\n"), []string{
+			":7: cloudflare.api_url: must begin with https://, as secrets go there, is \"http://api.example.com/\""}},
+		"API nowhere": {with("[digitalocean]\napi_url = \"api.example.com\"\n"), []string{
+			":7: digitalocean.api_url: must be an address such as https://api.example.com/, is \"api.example.com\""}},
+		"vendor":            {with("[provider]\nservers = \"example\"\n"), []string{":7: provider.servers: must be local or digitalocean, is \"example\""}},
 		"label":             {edit(`"b1"`, `"b_1"`), []string{":3: autoscaler.build: must be letters, digits and dashes, a dash neither first nor last, is \"b_1\""}},
 		"label, dash first": {edit(`"lon1"`, `"-lon1"`), []string{":2: autoscaler.region: must be letters, digits and dashes, a dash neither first nor last, is \"-lon1\""}},
 		"user":              {edit(`build = "b1"`, "build = \"b1\"\nuser = \"a b\""), []string{":4: autoscaler.user: must be a user name of at most 32 letters, digits, dots, dashes and underscores, is \"a b\""}},
