@@ -60,6 +60,7 @@ type builder struct {
 	Build
 	looks *looks
 	gate  chan struct{} // bounds concurrent creates
+	conn  *remote.Conn  // to the server, for the whole run; nil until it is needed
 }
 
 // carryOn takes the build as far as it goes. done says that the record is gone;
@@ -236,15 +237,28 @@ func (b *builder) address(ctx context.Context) error {
 	return b.enter(Addressed, "%s, private %s", s.PublicIP, s.PrivateIP)
 }
 
-// onServer runs do over one SSH connection. That the server does not answer
-// yet is nothing but a reason to wait.
+// onServer runs do over the run's one SSH connection to the server, or a new
+// one where that was lost. That the server does not answer yet is nothing but a
+// reason to wait.
 func (b *builder) onServer(ctx context.Context, do func(*remote.Conn) error) error {
-	conn, err := b.SSH.Dial(ctx, b.PrivateIP)
-	if err != nil {
-		return wait("%v", err)
+	if b.conn != nil && b.conn.Lost() {
+		b.hangUp()
 	}
-	defer func() { _ = conn.Close() }()
-	return do(conn)
+	if b.conn == nil {
+		conn, err := b.SSH.Dial(ctx, b.PrivateIP)
+		if err != nil {
+			return wait("%v", err)
+		}
+		b.conn = conn
+	}
+	return do(b.conn)
+}
+
+func (b *builder) hangUp() {
+	if b.conn != nil {
+		_ = b.conn.Close()
+		b.conn = nil
+	}
 }
 
 // exists asks for files on the server; all must be there.
@@ -295,7 +309,7 @@ func (b *builder) configure(ctx context.Context) error {
 		if there {
 			return nil
 		}
-		if _, err := conn.Run(ctx, b.ConfigureCommand, b.password()); err != nil {
+		if _, err := conn.RunWithin(ctx, b.ConfigureTimeout, b.ConfigureCommand, b.password()); err != nil {
 			return wait("the configuration command: %v", err)
 		}
 		if there, err = exists(ctx, conn, b.ConfiguredMarker); err != nil || !there {
@@ -317,7 +331,8 @@ func (a *Autoscaler) password() []byte {
 	return []byte(a.SudoPassword + "\n")
 }
 
-// serve waits for HTTPS, and restarts the web server between tries.
+// serve waits for HTTPS, and restarts the web server between tries; then for
+// the file without which the application is not set up.
 func (b *builder) serve(ctx context.Context) error {
 	if err := b.Prober.ServesHTTPS(ctx, b.PrivateIP); err != nil {
 		if b.RestartCommand != "" && ctx.Err() == nil {
@@ -328,7 +343,21 @@ func (b *builder) serve(ctx context.Context) error {
 		}
 		return wait("%v", err)
 	}
-	return b.enter(Serving, "it answers HTTPS")
+	config := b.Prober.ApplicationConfig
+	if config == "" {
+		return b.enter(Serving, "it answers HTTPS")
+	}
+	err := b.onServer(ctx, func(conn *remote.Conn) error {
+		there, err := exists(ctx, conn, config)
+		if err != nil || !there {
+			return wait("the application config %s is not there yet", config)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.enter(Serving, "it answers HTTPS and has its application config")
 }
 
 // publish puts the new webserver into DNS. While DNS is paused it is done

@@ -56,6 +56,9 @@ type Dialer struct {
 	Port       int        // 22 when 0
 	Signer     ssh.Signer // the login key, see LoadKey
 	KnownHosts string     // path of the file with the pinned host keys, see Pin
+	// SharedHostKey is the host key of every machine that has no pinned one. It
+	// is for fleets whose machines have been given one key for all; nil is none.
+	SharedHostKey ssh.PublicKey
 
 	// ConnectTimeout bounds TCP, handshake and login together; 10 s when 0.
 	ConnectTimeout time.Duration
@@ -89,15 +92,9 @@ func (d *Dialer) dial(parent context.Context, hostport string) (*ssh.Client, net
 	if d.Signer == nil || d.User == "" {
 		return nil, nil, fmt.Errorf("%w: no user or no login key", ErrSetup)
 	}
-	db, err := d.known.load(d.KnownHosts)
+	algorithms, verify, err := d.hostKey(hostport)
 	if err != nil {
 		return nil, nil, err
-	}
-	// Asking for the pinned kinds of key only: a machine that also has another
-	// kind would else offer that one and look like an impostor.
-	algorithms := db.HostKeyAlgorithms(hostport)
-	if len(algorithms) == 0 {
-		return nil, nil, fmt.Errorf("%w in %s", ErrUnknownHost, d.KnownHosts)
 	}
 
 	ctx, cancel := context.WithTimeout(parent, or(d.ConnectTimeout, defaultConnectTimeout))
@@ -114,7 +111,6 @@ func (d *Dialer) dial(parent context.Context, hostport string) (*ssh.Client, net
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 
 	var hostKeyErr error
-	verify := db.HostKeyCallback()
 	conn, channels, requests, err := ssh.NewClientConn(raw, hostport, &ssh.ClientConfig{
 		User:              d.User,
 		Auth:              goph.Auth{ssh.PublicKeys(d.Signer)},
@@ -134,6 +130,35 @@ func (d *Dialer) dial(parent context.Context, hostport string) (*ssh.Client, net
 	}
 	raw.Close()
 	return nil, nil, classify(parent, ctx, handshakeFault(ctx, hostKeyErr, err), err)
+}
+
+// hostKey says which kinds of host key to ask a machine for, and verifies what
+// it shows.
+func (d *Dialer) hostKey(hostport string) ([]string, ssh.HostKeyCallback, error) {
+	db, err := d.known.load(d.KnownHosts)
+	shared := d.SharedHostKey != nil
+	if err != nil && !(shared && errors.Is(err, fs.ErrNotExist)) {
+		return nil, nil, err
+	}
+	if err == nil {
+		// Asking for the pinned kinds of key only: a machine that also has another
+		// kind would else offer that one and look like an impostor.
+		if algorithms := db.HostKeyAlgorithms(hostport); len(algorithms) > 0 {
+			return algorithms, db.HostKeyCallback(), nil
+		}
+	}
+	if shared {
+		return algorithmsOf(d.SharedHostKey), ssh.FixedHostKey(d.SharedHostKey), nil
+	}
+	return nil, nil, fmt.Errorf("%w in %s", ErrUnknownHost, d.KnownHosts)
+}
+
+// algorithmsOf are the signatures that a host key can make, the best first.
+func algorithmsOf(key ssh.PublicKey) []string {
+	if key.Type() == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{key.Type()}
 }
 
 // handshakeFault names the kind of a failed handshake.

@@ -87,6 +87,8 @@ func TestRun(t *testing.T) {
 				t.Error(err)
 			case test.status != 0 && !errors.As(err, &exit):
 				t.Errorf("error %v, want an ExitError", err)
+			case conn.Lost():
+				t.Error("a command that ends by itself costs no connection")
 			case test.status != 0 && (exit.Status != test.status || test.stderr != "" && exit.Stderr != test.stderr):
 				t.Errorf("status %d, stderr %.40q", exit.Status, exit.Stderr)
 			}
@@ -229,6 +231,37 @@ func TestPinnedKeyIsFoundAmongSeveral(t *testing.T) {
 	dial(t, server.Dialer(t), server)
 }
 
+// One key for all machines counts only where a machine has none of its own.
+func TestSharedHostKey(t *testing.T) {
+	server, other := remotetest.Serve(t), remotetest.NewKey(t).PublicKey()
+	for name, test := range map[string]struct {
+		pinned, shared ssh.PublicKey
+		want           error
+	}{
+		"no pin":              {nil, server.HostKey, nil},
+		"no pin, another key": {nil, other, remote.ErrHostKey},
+		"pinned":              {server.HostKey, other, nil},
+		"another is pinned":   {other, server.HostKey, remote.ErrHostKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := server.Dialer(t)
+			d.SharedHostKey, d.KnownHosts = test.shared, filepath.Join(t.TempDir(), "known_hosts")
+			if test.pinned != nil {
+				if err := remote.Pin(d.KnownHosts, server.Addr, server.Port, test.pinned); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conn, err := d.Dial(t.Context(), server.Addr)
+			if !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+			if err == nil {
+				conn.Close()
+			}
+		})
+	}
+}
+
 func TestPinIsSeenByADialerInUse(t *testing.T) {
 	server := remotetest.Serve(t)
 	dialer := server.Dialer(t)
@@ -275,9 +308,10 @@ func TestFrozenMachine(t *testing.T) {
 			server := remotetest.Serve(t, frozen(make(chan struct{})))
 			dialer := server.Dialer(t)
 			dialer.CommandTimeout = 50 * time.Millisecond
-			_, err := dial(t, dialer, server).Run(t.Context(), "true", stdin)
-			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("got %v, want a deadline", err)
+			conn := dial(t, dialer, server)
+			_, err := conn.Run(t.Context(), "true", stdin)
+			if !errors.Is(err, context.DeadlineExceeded) || !conn.Lost() {
+				t.Fatalf("got %v, want a deadline; lost: %v", err, conn.Lost())
 			}
 		})
 		t.Run("cancel, "+name, func(t *testing.T) {
@@ -348,9 +382,13 @@ func TestConnectionLost(t *testing.T) {
 	server := remotetest.Serve(t, remotetest.WithHandler(func(s gliderlabs.Session) {
 		s.Context().Value(gliderlabs.ContextKeyConn).(io.Closer).Close()
 	}))
-	_, err := dial(t, server.Dialer(t), server).Run(t.Context(), "true", nil)
-	if !errors.Is(err, remote.ErrUnreachable) {
-		t.Fatalf("got %v, want ErrUnreachable", err)
+	conn := dial(t, server.Dialer(t), server)
+	if conn.Lost() {
+		t.Fatal("lost before anything happened")
+	}
+	_, err := conn.Run(t.Context(), "true", nil)
+	if !errors.Is(err, remote.ErrUnreachable) || !conn.Lost() {
+		t.Fatalf("got %v, want ErrUnreachable; lost: %v", err, conn.Lost())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"sync"
 	"time"
 
@@ -46,7 +47,12 @@ type Conn struct {
 	raw     net.Conn
 	host    string
 	timeout time.Duration
+	lost    atomic.Bool
 }
+
+// Lost reports whether a command was broken off or the connection went away
+// under one: then it is of no more use.
+func (c *Conn) Lost() bool { return c.lost.Load() }
 
 // Run gives command to /bin/sh on the machine, stdin to the command, and returns
 // what it wrote to standard output. A command that fails gives an *ExitError.
@@ -57,15 +63,21 @@ type Conn struct {
 // still runs, is ended by the machine when the time that was left is over. A
 // connection lost on the way gives ErrUnreachable.
 func (c *Conn) Run(ctx context.Context, command string, stdin []byte) ([]byte, error) {
-	out, err := c.run(ctx, command, stdin)
+	return c.RunWithin(ctx, c.timeout, command, stdin)
+}
+
+// RunWithin is Run for a command with a limit of its own in place of the
+// dialer's CommandTimeout.
+func (c *Conn) RunWithin(ctx context.Context, limit time.Duration, command string, stdin []byte) ([]byte, error) {
+	out, err := c.run(ctx, limit, command, stdin)
 	if err != nil {
 		return out, fmt.Errorf("run on %s: %w", c.host, err)
 	}
 	return out, nil
 }
 
-func (c *Conn) run(parent context.Context, command string, stdin []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(parent, c.timeout)
+func (c *Conn) run(parent context.Context, limit time.Duration, command string, stdin []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -79,6 +91,7 @@ func (c *Conn) run(parent context.Context, command string, stdin []byte) ([]byte
 	stderr := &capped{limit: maxStderr}
 	err := c.session(ctx, command, stdin, stdout, stderr)
 	if cause := context.Cause(ctx); cause != nil {
+		c.lost.Store(true)
 		return stdout.bytes(), cause
 	}
 
@@ -89,6 +102,7 @@ func (c *Conn) run(parent context.Context, command string, stdin []byte) ([]byte
 	case errors.As(err, &exit):
 		return stdout.bytes(), &ExitError{Status: exit.ExitStatus(), Stderr: string(stderr.bytes())}
 	}
+	c.lost.Store(true)
 	return stdout.bytes(), fmt.Errorf("%w: connection lost: %w", ErrUnreachable, err)
 }
 
