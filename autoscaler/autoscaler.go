@@ -36,6 +36,7 @@ type Settings struct {
 	LanguageMarker   string
 	ReadyMarker      string
 	ConfigureCommand string // "" leaves the phase out
+	ConfigureTimeout time.Duration
 	ConfiguredMarker string
 	RestartCommand   string
 	ShutdownCommand  string // "" is none
@@ -70,6 +71,9 @@ type Autoscaler struct {
 	UserData func(name, hostKeyPEM string, hostKey ssh.PublicKey) ([]byte, error)
 	// HostKey makes a server's SSH host key: the same for the same seed and name.
 	HostKey func(seed []byte, name string) (pem string, public ssh.PublicKey, err error)
+	// Scarce says why the provider shall be asked only for what heals, such as an
+	// account's quota that is nearly spent; "" or nil is no such reason.
+	Scarce func() string
 	// Record takes the events.
 	Record func(reason events.Reason, server, text string)
 	Now    func() time.Time // steady time

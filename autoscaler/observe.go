@@ -278,6 +278,9 @@ func (a *Autoscaler) observe(ctx context.Context) (Observation, error) {
 	if o.Servers, err = a.survey(ctx); err != nil {
 		return o, err
 	}
+	if a.Scarce != nil {
+		o.Scarce = a.Scarce() // known from the listing
+	}
 	return o, a.recall(ctx, &o)
 }
 
@@ -293,7 +296,7 @@ func (a *Autoscaler) recall(ctx context.Context, o *Observation) (err error) {
 	if err != nil {
 		return err
 	}
-	o.Known = inv.Servers
+	o.Known, o.Reached = inv.Servers, inv.Reached
 	_, err = a.Dir.Read(backoffFile, &o.Backoff)
 	return err
 }

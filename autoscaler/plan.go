@@ -32,6 +32,8 @@ type Observation struct {
 	Backoff      Backoff
 	PausedScale  string // why nothing may be scaled; "" is not paused
 	PausedEnd    string // why nothing may be terminated
+	Scarce       string // why the provider is asked only for what heals; "" is not scarce
+	Reached      int    // the profile that the shard last was at rest with
 }
 
 // Kind is what an action does.
@@ -194,9 +196,16 @@ func (s *shardView) build(now time.Time, r Rules, o Observation, want, missing i
 		return hold(events.Backoff, "builds failed, the next begins in %s", o.Backoff.Until.Sub(now).Round(time.Second))
 	}
 	var out []Action
+	if o.Scarce != "" {
+		heals := max(0, min(missing, o.Reached-len(s.members)-len(s.building)))
+		if heals < missing {
+			out = hold(events.BrakeQuota, "%s: %d of them make the fleet larger than it was, and wait", o.Scarce, missing-heals)
+		}
+		missing = heals
+	}
 	room := max(0, r.Max-s.existing)
 	if room < missing {
-		out = hold(events.Maximum, "autoscaler.max_webservers is %d and %d exist or are being built", r.Max, s.existing)
+		out = append(out, hold(events.Maximum, "autoscaler.max_webservers is %d and %d exist or are being built", r.Max, s.existing)...)
 	}
 	number := min(missing, room)
 	if number == 0 {
@@ -226,6 +235,9 @@ func (s *shardView) shrink(r Rules, o Observation, excess int) []Action {
 		if paused != "" {
 			return []Action{{Kind: Hold, Reason: events.BrakePaused, Why: fmt.Sprintf("%d above the profile; %s", excess, paused)}}
 		}
+	}
+	if o.Scarce != "" {
+		return []Action{{Kind: Hold, Reason: events.BrakeQuota, Why: fmt.Sprintf("%d above the profile; %s", excess, o.Scarce)}}
 	}
 	var candidates []provider.Server
 	for _, m := range s.members {

@@ -91,6 +91,12 @@ func TestPlan(t *testing.T) {
 		"paused: none goes":            {o: Observation{Profile: want(2), Servers: three, PausedScale: "why"}, want: "hold:BRAKE_PAUSED"},
 		"ends paused: none goes":       {o: Observation{Profile: want(2), Servers: three, PausedEnd: "why"}, want: "hold:BRAKE_PAUSED"},
 		"ends paused: built all same":  {o: Observation{Profile: want(4), Servers: three, PausedEnd: "why"}, want: "start-cycle:4 build:1"},
+		"scarce: nothing grows":        {o: Observation{Profile: want(5), Servers: three, Scarce: "why", Reached: 3}, want: "hold:BRAKE_QUOTA"},
+		"scarce: what is lost heals":   {o: Observation{Profile: want(9), Servers: three, Scarce: "why", Reached: 4}, want: "hold:BRAKE_QUOTA start-cycle:9 build:1"},
+		"scarce: healing, no growth":   {o: Observation{Profile: want(4), Servers: three, Scarce: "why", Reached: 4}, want: "start-cycle:4 build:1"},
+		"scarce: builds count":         {o: Observation{Profile: want(9), Servers: three, Cycle: &Cycle{Profile: 9}, Builds: []Build{{N: 1, Name: "x"}}, Scarce: "why", Reached: 4}, want: "hold:BRAKE_QUOTA"},
+		"scarce: none goes":            {o: Observation{Profile: want(2), Servers: three, Scarce: "why", Reached: 3}, want: "hold:BRAKE_QUOTA"},
+		"scarce and no room":           {o: Observation{Profile: want(9), Servers: three, Scarce: "why", Reached: 5}, change: func(r *Rules) { r.Max = 4 }, want: "hold:BRAKE_QUOTA hold:MAXIMUM start-cycle:9 build:1"},
 		"backoff":                      {o: Observation{Profile: want(4), Servers: three, Backoff: Backoff{Failures: 1, Until: noon.Add(1)}}, want: "hold:BACKOFF"},
 		"backoff is over":              {o: Observation{Profile: want(4), Servers: three, Backoff: Backoff{Failures: 1, Until: noon}}, want: "start-cycle:4 build:1"},
 		"building stopped":             {o: Observation{Profile: want(4), Servers: three, Backoff: Backoff{Failures: 5, Stopped: true}}, want: "hold:BUILDING_STOPPED"},
@@ -195,6 +201,9 @@ func world(t *rapid.T) (Rules, Observation) {
 	}
 	if yes("backoff", 5) {
 		o.Backoff = Backoff{Failures: 1, Until: noon.Add(time.Duration(draw("until", 2)-1) * time.Minute), Stopped: yes("stopped", 2)}
+	}
+	if yes("scarce", 5) {
+		o.Scarce, o.Reached = "the quota is nearly spent", draw("reached", 8)
 	}
 	return r, o
 }
@@ -318,6 +327,9 @@ func TestPlanKeepsTheRules(t *testing.T) {
 		if builds > 0 && o.Cycle == nil && cycles != 1 {
 			t.Fatalf("builds outside a cycle: %s", short(actions))
 		}
+		if o.Scarce != "" && (excess > 0 || builds > 0 && len(a.members)+builds > o.Reached) {
+			t.Fatalf("more than what heals a fleet of %d: %s", o.Reached, short(actions))
+		}
 		if builds > 0 && excess > 0 {
 			t.Fatalf("builds and terminates for one profile: %s", short(actions))
 		}
@@ -387,7 +399,7 @@ func TestPlanConverges(t *testing.T) {
 		if o.Profile == nil {
 			o.Profile = &Profile{Count: rapid.IntRange(0, 8).Draw(t, "profile")}
 		}
-		o.PausedScale, o.PausedEnd, o.Backoff = "", "", Backoff{}
+		o.PausedScale, o.PausedEnd, o.Scarce, o.Backoff = "", "", "", Backoff{}
 		// Room for the replacements of those that wait: with fewer, they wait for ever.
 		r.Max = max(o.Profile.Count, len(o.Servers)+len(o.Builds)) + len(o.Terminations) + 1
 		next := 500

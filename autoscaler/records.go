@@ -127,6 +127,9 @@ type Inventory struct {
 	// Unlisted holds DNS addresses that belong to no listed server, and since
 	// when.
 	Unlisted map[netip.Addr]time.Time `json:"unlisted,omitempty"`
+	// Reached is the profile that the shard last was at rest with: what is
+	// missing up to it heals, what is beyond it grows.
+	Reached int `json:"reached,omitempty"`
 }
 
 // goneFor is for how long a listing that shows a destroyed server again is

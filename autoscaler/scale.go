@@ -68,6 +68,9 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	}
 	report := Report{Actions: Plan(a.Now(), a.Rules, o)}
 	report.Held = held(report.Actions)
+	if err := a.atRest(ctx, o, report.Actions); err != nil {
+		return report, err
+	}
 	if err := a.record(ctx, o, report.Actions); err != nil {
 		return report, err
 	}
@@ -79,6 +82,17 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	builds, ends, err = a.inProgress()
 	report.Builds, report.Ends = len(builds), len(ends)
 	return report, errors.Join(worked, err)
+}
+
+// atRest remembers the profile with which nothing is left to do.
+func (a *Autoscaler) atRest(ctx context.Context, o Observation, actions []Action) error {
+	if o.Profile == nil || o.Profile.Count == o.Reached || len(actions)+len(o.Builds)+len(o.Terminations) > 0 {
+		return nil
+	}
+	return a.remember(ctx, func(inv *Inventory) bool {
+		inv.Reached = o.Profile.Count
+		return true
+	})
 }
 
 // inProgress returns the records of all builds and terminations.
@@ -219,7 +233,10 @@ func (a *Autoscaler) carryOn(ctx context.Context, deadline time.Time, builds []B
 	errs := make([]error, len(builds)+len(ends))
 	for i, b := range builds {
 		w := &builder{Autoscaler: a, Build: b, looks: l, gate: gate}
-		wg.Go(func() { errs[i] = a.poll(ctx, w.carryOn) })
+		wg.Go(func() {
+			defer w.hangUp()
+			errs[i] = a.poll(ctx, w.carryOn)
+		})
 	}
 	for i, t := range ends {
 		w := &ender{Autoscaler: a, Termination: t, looks: l}

@@ -74,6 +74,9 @@ const (
 	BrakePaused        Reason = "BRAKE_PAUSED"
 	BrakeInitial       Reason = "BRAKE_INITIAL"
 	BrakeProtected     Reason = "BRAKE_PROTECTED"
+	BrakeQuota         Reason = "BRAKE_QUOTA"
+	QuotaLeft          Reason = "QUOTA_LEFT"
+	ProviderNote       Reason = "PROVIDER_NOTE"
 	ObservationFailed  Reason = "OBSERVATION_FAILED"
 	ListingImplausible Reason = "LISTING_IMPLAUSIBLE"
 	DNSFailed          Reason = "DNS_FAILED"
@@ -142,6 +145,9 @@ func Meanings() []Meaning {
 		{BrakePaused, Warn, "something was due and is paused (`adt resume`, or SWITCH_OFF_SCALING in the datastore)"},
 		{BrakeInitial, Warn, "an initial webserver fails its checks; adt never terminates those, an operator must look"},
 		{BrakeProtected, Warn, "a protected webserver fails its checks; an operator must look"},
+		{BrakeQuota, Warn, "the account's API requests are nearly spent: only what heals the fleet is asked for, until the provider's next hour"},
+		{QuotaLeft, Info, "how many API requests the account has left, recorded once an hour"},
+		{ProviderNote, Warn, "a provider's driver found something that an operator should know"},
 		{ObservationFailed, Warn, "the provider could not be asked; nothing was planned"},
 		{ListingImplausible, Warn, "the provider's listing contradicts what is known; nothing was planned from it"},
 		{DNSFailed, Warn, "a DNS call failed; it is tried again"},
