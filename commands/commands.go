@@ -9,9 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -32,6 +36,10 @@ type Env struct {
 	Getenv   func(string) string
 	Hostname string
 	Clocks   func() (rundir.Instant, error)
+	Root     fs.FS                        // the machine's files, to be read only
+	Crontab  func(context.Context) string // the user's own crontab; "" is none
+	// Dial, where set, is the way to the machines in place of the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Step, where set, is called around every step that changes something;
 	// tests end the process there.
 	Step func(string)
@@ -40,7 +48,19 @@ type Env struct {
 // System is the environment of a real process.
 func System() Env {
 	host, _ := os.Hostname()
-	return Env{Args: os.Args, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host, Clocks: rundir.ReadClocks}
+	return Env{Args: os.Args, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab}
+}
+
+// readCrontab asks the crontab program, as others may not read its files.
+func readCrontab(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "crontab", "-l").Output()
+	if err != nil {
+		return "" // no crontab, or no such program
+	}
+	return string(out)
 }
 
 // terminal reports whether a person watches w.
@@ -81,7 +101,7 @@ func newApp(env Env) *cli.App {
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h),
 			statusCommand(h), eventsCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
-			configCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
+			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

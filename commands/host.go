@@ -19,12 +19,8 @@ import (
 	"adt/autoscaler"
 	"adt/cloudinit"
 	"adt/config"
-	"adt/datastore"
-	"adt/datastore/file"
 	"adt/events"
 	"adt/healthcheck"
-	"adt/provider"
-	"adt/provider/local"
 	"adt/remote"
 	"adt/rundir"
 )
@@ -85,7 +81,7 @@ func (h *host) open(c *cli.Context) (*site, error) {
 	if jumped != 0 {
 		record(events.ClockJumped, "", fmt.Sprintf("the wall clock was set by %s; ages are reckoned without that", jumped.Round(time.Second)))
 	}
-	a, err := h.assemble(cfg)
+	a, err := h.assemble(cfg, func(text string) { record(events.ProviderNote, "", text) })
 	if err != nil {
 		return nil, err
 	}
@@ -97,13 +93,14 @@ func (h *host) open(c *cli.Context) (*site, error) {
 	return s, nil
 }
 
-// assemble picks the drivers and turns the configuration into settings.
-func (h *host) assemble(cfg *config.Config) (*autoscaler.Autoscaler, error) {
+// assemble picks the drivers and turns the configuration into settings; note
+// takes what the drivers find worth an event.
+func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Autoscaler, error) {
 	signer, err := remote.LoadKey(cfg.SSH.Key)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("ssh.key: %w", err)}
 	}
-	servers, dns, err := h.drivers(cfg)
+	servers, dns, err := drivers(cfg, note)
 	if err != nil {
 		return nil, err
 	}
@@ -116,17 +113,22 @@ func (h *host) assemble(cfg *config.Config) (*autoscaler.Autoscaler, error) {
 		KnownHosts:     filepath.Join(cfg.RuntimeDir(), "known_hosts"),
 		ConnectTimeout: cfg.SSH.ConnectTimeout.Std(), CommandTimeout: cfg.SSH.CommandTimeout.Std(),
 	}
+	if cfg.SSH.SharedHostKey {
+		dialer.SharedHostKey = signer.PublicKey()
+	}
+	dialer.DialContext = h.env.Dial
 	if d, ok := servers.(dials); ok {
 		dialer.DialContext = d.DialContext
 	}
 	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-	user := cfg.Autoscaler.User
+	render := sync.OnceValues(func() (renderer, error) { return userData(cfg, authorized) })
 	return &autoscaler.Autoscaler{
 		Settings: settings(cfg),
 		Servers:  stepServers{servers, h.step},
 		DNS:      stepDNS{dns, h.step},
 		Profiles: autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()},
 		SSH:      dialer,
+		Scarce:   scarcity(cfg, servers),
 		Prober: &healthcheck.Prober{
 			SSH: dialer, HTTPSPort: cfg.HTTPS.Port, Host: cfg.Website.URL, HeadPath: cfg.Website.HeadFile,
 			AcceptStatus: cfg.HealthCheck.AcceptStatus, OnlineMarkers: cfg.HealthCheck.OnlineMarkers,
@@ -135,10 +137,11 @@ func (h *host) assemble(cfg *config.Config) (*autoscaler.Autoscaler, error) {
 		},
 		HostKey: cloudinit.NewHostKey,
 		UserData: func(name, pem string, public ssh.PublicKey) ([]byte, error) {
-			return cloudinit.Render(cloudinit.Webserver{
-				Hostname: name, User: user, AuthorizedKeys: []string{authorized},
-				HostKeyPrivate: pem, HostKeyPublic: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))),
-			})
+			render, err := render() // not before a server is made: nothing else depends on it
+			if err != nil {
+				return nil, err
+			}
+			return render(name, pem, public)
 		},
 	}, nil
 }
@@ -146,33 +149,6 @@ func (h *host) assemble(cfg *config.Config) (*autoscaler.Autoscaler, error) {
 // dials is a vendor whose machines are reached in a way of its own.
 type dials interface {
 	DialContext(context.Context, string, string) (conn, error)
-}
-
-// drivers opens the vendors that the configuration names.
-func (h *host) drivers(cfg *config.Config) (provider.Servers, provider.DNS, error) {
-	switch cfg.Provider.Servers {
-	case "local":
-		cloud, err := openCloud(cfg)
-		return cloud, cloud, err
-	}
-	return nil, nil, usagef("provider.servers: there is no driver %q", cfg.Provider.Servers)
-}
-
-func openCloud(cfg *config.Config) (*local.Cloud, error) {
-	return local.Open(local.Config{
-		Dir: cfg.Local.Path, Token: cfg.Local.Token.Reveal(), Client: fmt.Sprint(cfg.Autoscaler.Number),
-		Boot: cfg.Local.Boot.Std(), Build: cfg.Local.Build.Std(), Latency: cfg.Local.Latency.Std(),
-		SSHPort: cfg.Local.SSHPort, HTTPSPort: cfg.Local.HTTPSPort,
-		HeadFile: cfg.Website.HeadFile, ApplicationConfig: cfg.Build.ApplicationConfig,
-	})
-}
-
-func openStore(cfg *config.Config) (datastore.Store, error) {
-	switch cfg.Datastore.Driver {
-	case "file":
-		return file.Open(cfg.Datastore.Path)
-	}
-	return nil, usagef("datastore.driver: there is no driver %q", cfg.Datastore.Driver)
 }
 
 // settings turns what the operator wrote into what the domain wants.
@@ -194,7 +170,7 @@ func settings(cfg *config.Config) autoscaler.Settings {
 		ConfigBucket: cfg.ConfigBucket(), HostName: cfg.Website.URL, TTL: cfg.Website.TTL.Std(),
 		SSHPort: cfg.SSH.Port, SudoPassword: cfg.SSH.SudoPassword.Reveal(),
 		ReadyMarker: cfg.Build.ReadyMarker, LanguageMarker: cfg.Build.LanguageMarker,
-		ConfigureCommand: cfg.Build.ConfigureCommand, ConfiguredMarker: cfg.Build.ConfiguredMarker,
+		ConfigureCommand: cfg.Build.ConfigureCommand, ConfigureTimeout: cfg.Build.ConfigureTimeout.Std(), ConfiguredMarker: cfg.Build.ConfiguredMarker,
 		RestartCommand: cfg.Build.RestartCommand, ShutdownCommand: cfg.Scale.ShutdownCommand,
 		BuildDeadline: cfg.Build.Deadline.Std(),
 		PhaseDeadline: map[autoscaler.Phase]time.Duration{

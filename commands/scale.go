@@ -87,15 +87,27 @@ func scaleTick(h *host, c *cli.Context, s *site) error {
 		run = s.ScalePlan
 	}
 	report, err := run(c.Context)
+	s.logQuota()
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		if err := printJSON(h.env.Stdout, report); err != nil {
+	switch {
+	case c.Bool("json"):
+		shown := struct {
+			autoscaler.Report
+			Cost *cost `json:"cost,omitempty"` // of a dry run: what it would change
+		}{Report: report}
+		if c.Bool("dry-run") {
+			if shown.Cost, err = s.costOfChange(c.Context, grows(report.Actions)); err != nil {
+				return err
+			}
+		}
+		if err := printJSON(h.env.Stdout, shown); err != nil {
 			return err
 		}
-	} else if c.Bool("dry-run") {
+	case c.Bool("dry-run"):
 		printPlan(h.env.Stdout, s, report)
+		fmt.Fprint(h.env.Stdout, s.describeChange(c.Context, grows(report.Actions)))
 	}
 	if c.Context.Err() != nil {
 		return c.Context.Err()
@@ -147,6 +159,14 @@ func setProfile(h *host, c *cli.Context, s *site) error {
 	}
 	fmt.Fprint(h.env.Stdout, describe(shares))
 	if c.Bool("dry-run") {
+		more := 0
+		for _, sh := range shares {
+			more += sh.After
+			if sh.Before != nil {
+				more -= *sh.Before
+			}
+		}
+		fmt.Fprint(h.env.Stdout, s.describeChange(c.Context, more))
 		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
 	}
 	return nil

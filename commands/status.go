@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"adt/autoscaler"
+	"adt/provider"
 )
 
 func statusCommand(h *host) *cli.Command {
@@ -41,6 +42,8 @@ type status struct {
 	Paused     map[string]autoscaler.Pause `json:"paused"`
 	Backoff    *autoscaler.Backoff         `json:"backoff"`
 	Fleet      counts                      `json:"fleet"`
+	Cost       *cost                       `json:"cost"`  // of the whole fleet; null when the vendor names no prices
+	Quota      *int                        `json:"quota"` // API requests left in this hour; null when the vendor does not count them
 	Servers    []serverRow                 `json:"servers"`
 	Errors     []string                    `json:"errors,omitempty"` // what could not be asked
 }
@@ -142,11 +145,13 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	if err != nil {
 		fault(err)
 	}
+	var members []provider.Server
 	for _, srv := range servers {
 		n, ok := s.Fleet.Parse(srv.Name)
 		if !ok {
 			continue
 		}
+		members = append(members, srv)
 		k := state.Known[srv.ID]
 		st.Servers = append(st.Servers, serverRow{
 			Name: srv.Name, ID: srv.ID, Shard: n.Shard, State: k.State, PublicIP: srv.PublicIP, Published: inDNS[srv.PublicIP],
@@ -162,6 +167,10 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 		if k.Strikes > 0 {
 			st.Fleet.Failing++
 		}
+	}
+	st.Cost = costOf(members)
+	if left, known := quotaLeft(s.Servers); known {
+		st.Quota = &left
 	}
 	mergeBuilds(&st, s.Shard, state.Builds)
 	mergeEnds(&st, state.Terminations)
@@ -205,6 +214,12 @@ func printStatus(w io.Writer, s *site, st status) error {
 	fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
 	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", profile, f.Initial, f.Provisioned, f.Published)
 	fmt.Fprintf(w, "here: building %d, draining %d, failing %d\n", f.Building, f.Draining, f.Failing)
+	if st.Cost != nil {
+		fmt.Fprintf(w, "it costs %s\n", st.Cost)
+	}
+	if st.Quota != nil {
+		fmt.Fprintf(w, "%d API requests are left in this hour\n", *st.Quota)
+	}
 	if st.Cycle != nil {
 		fmt.Fprintf(w, "cycle towards %d, for %s\n", st.Cycle.Profile, now.Sub(st.Cycle.Started).Round(time.Second))
 	}

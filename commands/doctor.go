@@ -1,0 +1,274 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"adt/autoscaler"
+	"adt/config"
+	"adt/provider"
+	"adt/remote"
+)
+
+func doctorCommand(h *host) *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "say whether this machine and the accounts have all that adt needs, and what to do if not",
+		Description: `EXAMPLES:
+   adt doctor                                  a line for each thing; exit 1 when one is wrong
+   adt doctor --json | jq '.[] | select(.ok | not)'
+
+   It changes nothing.`,
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			findings := examine(c.Context, h, c)
+			if c.Bool("json") {
+				if err := printJSON(h.env.Stdout, findings); err != nil {
+					return err
+				}
+			} else {
+				printFindings(h.env.Stdout, findings)
+			}
+			if c.Context.Err() != nil {
+				return c.Context.Err()
+			}
+			for _, f := range findings {
+				if !f.OK {
+					return toldError{errors.New("something is wrong")}
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// finding is one line of adt doctor.
+type finding struct {
+	What   string `json:"what"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"` // what to do about it
+}
+
+func fine(what, format string, args ...any) finding {
+	return finding{What: what, OK: true, Detail: fmt.Sprintf(format, args...)}
+}
+
+func wrong(what, hint, format string, args ...any) finding {
+	return finding{What: what, Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func printFindings(w io.Writer, findings []finding) {
+	wide, bad := 0, 0
+	for _, f := range findings {
+		wide = max(wide, len(f.What))
+	}
+	for _, f := range findings {
+		word, hint := "ok  ", ""
+		if !f.OK {
+			word = "FAIL"
+			bad++
+			if f.Hint != "" {
+				hint = ": " + f.Hint
+			}
+		}
+		fmt.Fprintf(w, "%s  %-*s  %s%s\n", word, wide, f.What, strings.ReplaceAll(f.Detail, "\n", "; "), hint)
+	}
+	if bad == 0 {
+		fmt.Fprintln(w, "all is well")
+	} else {
+		fmt.Fprintf(w, "%d of %d are wrong\n", bad, len(findings))
+	}
+}
+
+// examine looks at everything, in the order in which it would be put right.
+func examine(ctx context.Context, h *host, c *cli.Context) []finding {
+	cfg, err := h.load(c)
+	if err != nil {
+		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(ctx, h)...)
+	}
+	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg)}
+	all = append(all, examineVendors(ctx, cfg)...)
+	all = append(all, examineStore(ctx, cfg))
+	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
+	return append(all, examineCron(ctx, h)...)
+}
+
+func examineKey(cfg *config.Config) finding {
+	signer, err := remote.LoadKey(cfg.SSH.Key)
+	if err != nil {
+		return wrong("SSH key", "put the build key there, mode 0600 (adt config show tells where ssh.key is from)", "%v", err)
+	}
+	return fine("SSH key", "%s, %s", cfg.SSH.Key, signer.PublicKey().Type())
+}
+
+// doctorPatience bounds what is asked of one vendor.
+const doctorPatience = 30 * time.Second
+
+func examineVendors(ctx context.Context, cfg *config.Config) []finding {
+	if cfg.Provider.Servers == "local" && missing(cfg.Local.Path) {
+		return []finding{fine("servers", "a local cloud, made on its first use in %s", cfg.Local.Path)}
+	}
+	servers, dns, err := drivers(cfg, nil)
+	if err != nil {
+		return []finding{wrong("provider", "put that right in "+cfg.Path, "%v", err)}
+	}
+	var all []finding
+	ask := func(vendor any) {
+		ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+		defer cancel()
+		if e, ok := vendor.(provider.Examiner); ok {
+			for _, f := range e.Examine(ctx) {
+				all = append(all, finding{f.What, f.OK, f.Detail, f.Hint})
+			}
+		}
+	}
+	ask(servers)
+	if any(servers) != any(dns) {
+		ask(dns)
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+	defer cancel()
+	if listed, err := servers.List(ctx); err != nil {
+		all = append(all, wrong("servers", "see the lines above, or the provider's status page", "%v", err))
+	} else {
+		fleet, own := fleetOf(cfg), 0
+		for _, s := range listed {
+			if _, ok := fleet.Parse(s.Name); ok {
+				own++
+			}
+		}
+		all = append(all, fine("servers", "%d webservers of this fleet at %s", own, cfg.Provider.Servers))
+	}
+	if records, err := dns.Records(ctx, cfg.Website.URL); err != nil {
+		all = append(all, wrong("DNS", "see the lines above; the zone "+cfg.Zone()+" must be at "+cfg.Provider.DNS, "%v", err))
+	} else {
+		all = append(all, fine("DNS", "%s has %d A records", cfg.Website.URL, len(records)))
+	}
+	return all
+}
+
+func examineStore(ctx context.Context, cfg *config.Config) finding {
+	if folder := examineFolder("datastore", cfg.Datastore.Path); !folder.OK || missing(cfg.Datastore.Path) {
+		return folder // opening it would make it
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+	defer cancel()
+	store, err := openStore(cfg)
+	if err == nil {
+		_, _, err = autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()}.Get(ctx, cfg.Autoscaler.Number)
+	}
+	if err != nil {
+		return wrong("datastore", "it must be there and readable, or no profile is known", "%v", err)
+	}
+	return fine("datastore", "%s %s", cfg.Datastore.Driver, cfg.Datastore.Path)
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// examineFolder asks whether files could be written, without writing one. A
+// folder that is not there yet is made by the first tick.
+func examineFolder(what, dir string) finding {
+	for at := dir; ; at = filepath.Dir(at) {
+		err := unix.Access(at, unix.W_OK|unix.X_OK)
+		switch {
+		case err == nil && at == dir:
+			return fine(what, "%s", dir)
+		case err == nil:
+			return fine(what, "%s, made by the first tick", dir)
+		case !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at):
+			return wrong(what, "make it writable for the user whose crontab runs adt", "%s: %v", at, err)
+		}
+	}
+}
+
+// What has to be free for state files and logs.
+const (
+	enoughSpace  = 100 << 20 // bytes
+	enoughInodes = 1000
+)
+
+func examineDisk(dir string) finding {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return wrong("disk space", "is $HOME right?", "%s: %v", dir, err)
+	}
+	free := st.Bavail * uint64(st.Bsize)
+	switch {
+	case free < enoughSpace:
+		return wrong("disk space", "make room: without it no decision can be recorded, and none is taken", "%d MiB are free in %s, want %d", free>>20, dir, enoughSpace>>20)
+	case st.Files > 0 && st.Ffree < enoughInodes:
+		return wrong("disk space", "delete files: no new ones can be made", "%d inodes are free in %s, want %d", st.Ffree, dir, enoughInodes)
+	}
+	return fine("disk space", "%d MiB are free", free>>20)
+}
+
+func examineClock() finding {
+	state, err := unix.Adjtimex(&unix.Timex{}) // no modes: it only reads
+	if err != nil {
+		return wrong("clock", "", "%v", err)
+	}
+	if state == unix.TIME_ERROR {
+		return wrong("clock", "run a time service, such as systemd-timesyncd or chrony", "the kernel says that nobody keeps it right")
+	}
+	return fine("clock", "kept right")
+}
+
+func examineCron(ctx context.Context, h *host) []finding {
+	running := wrong("cron", "install and start it: apt install cron", "no cron is running")
+	names, err := fs.Glob(h.env.Root, "proc/[0-9]*/comm")
+	if err == nil {
+		for _, name := range names {
+			comm, err := fs.ReadFile(h.env.Root, name)
+			if err == nil && slices.Contains([]string{"cron", "crond"}, strings.TrimSpace(string(comm))) {
+				running = fine("cron", "running, pid %s", strings.Split(name, "/")[1])
+				break
+			}
+		}
+	}
+	return []finding{running, examineCrontab(ctx, h)}
+}
+
+// examineCrontab looks for the three ticks wherever cron would.
+func examineCrontab(ctx context.Context, h *host) finding {
+	var text strings.Builder
+	files, _ := fs.Glob(h.env.Root, "etc/cron.d/*")
+	for _, name := range append(files, "etc/crontab") {
+		data, err := fs.ReadFile(h.env.Root, name)
+		if err == nil {
+			text.Write(append(data, '\n'))
+		}
+	}
+	text.WriteString(h.env.Crontab(ctx))
+	if none := missingTicks(text.String()); len(none) > 0 {
+		return wrong("crontab", "see crontab.example", "no line runs adt %s", strings.Join(none, ", adt "))
+	}
+	return fine("crontab", "runs adt %s", strings.Join(ticks(), ", adt "))
+}
+
+// missingTicks returns the ticks that no line of a crontab runs.
+func missingTicks(crontab string) []string {
+	var none []string
+	for _, tick := range ticks() {
+		runs := regexp.MustCompile(`(?m)^[^#\n]*\badt( +(-c|--config)[ =]\S+)? +` + tick + `\b`)
+		if !runs.MatchString(crontab) {
+			none = append(none, tick)
+		}
+	}
+	return none
+}
