@@ -369,7 +369,7 @@ func TestDestroyedBehindOurBack(t *testing.T) {
 	if len(ends) != 1 {
 		t.Fatal(f.Story())
 	}
-	f.must(f.cloud.Destroy(context.Background(), ends[0].ID))
+	f.must(f.cloud.Destroy(context.Background(), f.cloudID(ends[0].ID)))
 	f.configure(nil) // the drain ends
 	f.Settle(2)
 	f.Expect(m, 0, 1)
@@ -439,10 +439,10 @@ func (f *fleet) unrecorded(name string) (id string) {
 	s, err := f.cloud.Create(context.Background(), provider.Spec{Name: name, UserData: []byte("#cloud-config\n")})
 	f.must(err)
 	f.Await(name+" has its addresses", func() bool {
-		m, _ := f.Machine(s.ID)
+		m, _ := f.Machine(f.vendorID(s.ID))
 		return m.Addressed()
 	})
-	return s.ID
+	return f.vendorID(s.ID)
 }
 
 // TestForeignServersAreLeftAlone, sick or not, whatever becomes of the fleet.

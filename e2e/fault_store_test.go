@@ -71,15 +71,15 @@ func TestTwoProfiles(t *testing.T) {
 	f := grown(t, 1, nil)
 	now := time.Now()
 	for count, age := range map[string]time.Duration{"3": time.Minute, "2": time.Second, "4": time.Hour, "1": 2 * time.Hour} {
-		path := f.object("scaling-local-lon1", "autoscaler-1/STATIC_SCALE:"+count)
+		path := f.object("scaling-"+*vendor+"-lon1", "autoscaler-1/STATIC_SCALE:"+count)
 		f.must(os.WriteFile(path, nil, 0o600))
 		f.must(os.Chtimes(path, now.Add(-age), now.Add(-age)))
 	}
-	foreign := f.object("scaling-local-lon1", "autoscaler-1/STATIC_SCALE:many")
+	foreign := f.object("scaling-"+*vendor+"-lon1", "autoscaler-1/STATIC_SCALE:many")
 	f.must(os.WriteFile(foreign, nil, 0o600))
 	f.Settle(2)
 	f.Expect(mark{}, 2, 0)
-	left, err := filepath.Glob(f.object("scaling-local-lon1", "autoscaler-1/*"))
+	left, err := filepath.Glob(f.object("scaling-"+*vendor+"-lon1", "autoscaler-1/*"))
 	f.must(err)
 	if len(left) != 2 || filepath.Base(left[0]) != "STATIC_SCALE:2" || left[1] != foreign {
 		t.Errorf("left: %v", left)
@@ -90,7 +90,7 @@ func TestTwoProfiles(t *testing.T) {
 func TestOldProfile(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, settings{"autoscaler.count": `3`, "autoscaler.number": `2`})
-	path := f.object("scaling-local-lon1", "autoscaler-2/STATIC_SCALE:4:3:2")
+	path := f.object("scaling-"+*vendor+"-lon1", "autoscaler-2/STATIC_SCALE:4:3:2")
 	f.must(os.MkdirAll(filepath.Dir(path), 0o700))
 	f.must(os.WriteFile(path, nil, 0o600))
 	f.Settle(3)
@@ -104,7 +104,7 @@ func TestStoreGone(t *testing.T) {
 	f := grown(t, 2, nil)
 	m, sick := f.mark(), f.Members()[0]
 	f.Break(sick.ID, "http=500")
-	for _, bucket := range []string{"config-agil", "scaling-local-lon1"} {
+	for _, bucket := range []string{"config-agil", "scaling-" + *vendor + "-lon1"} {
 		path := f.object(bucket, "")
 		aside := path + "-aside"
 		f.must(os.MkdirAll(path, 0o700))

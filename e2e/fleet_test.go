@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -31,6 +32,7 @@ import (
 	"adt/commands"
 	"adt/events"
 	"adt/provider"
+	"adt/provider/digitaloceantest"
 	"adt/provider/local"
 	"adt/remote"
 	"adt/rundir"
@@ -43,6 +45,7 @@ const (
 	envTrace       = "ADT_TRACE"        // append each step to that file
 	envClockOffset = "ADT_CLOCK_OFFSET" // add to the wall clock
 	envBootID      = "ADT_BOOT_ID"      // the boot that this is
+	envDial        = "ADT_DIAL"         // reach machines as the first client of that local cloud
 )
 
 func TestMain(m *testing.M) {
@@ -54,13 +57,14 @@ func TestMain(m *testing.M) {
 		if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
 			_ = p.Value.Set("5")
 		}
-		os.Exit(m.Run())
+		os.Exit(run(m))
 	}
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
 	env := commands.System()
 	if !server {
 		env.Step = steps(os.Getenv(envTrace), os.Getenv(envKillAt))
 		env.Clocks = clocks
+		env.Dial = dial(os.Getenv(envDial))
 	}
 	os.Exit(commands.Main(ctx, env))
 }
@@ -86,6 +90,21 @@ func steps(trace, killAt string) func(string) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
+	}
+}
+
+// dial is the first client's network to the machines of a local cloud; nil for
+// none.
+func dial(folder string) func(context.Context, string, string) (net.Conn, error) {
+	if folder == "" {
+		return nil
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		cloud, err := local.Open(local.Config{Dir: folder, Client: "1"})
+		if err != nil {
+			return nil, err
+		}
+		return cloud.DialContext(ctx, network, address)
 	}
 }
 
@@ -125,14 +144,28 @@ type fleet struct {
 	cloud *local.Cloud // a client that is nobody's autoscaler
 	key   ssh.Signer
 	trace string // of all steps of all runs
+
+	api      *digitaloceantest.Server // with the cloud behind it; nil is none
+	account  settings                 // of it
+	backing  backing                  // of it
+	vendorID func(string) string      // the vendor's id of the cloud's machine
 }
 
 // newFleet makes an installation with the fast configuration and the changes
 // to it. The cloud is cleaned when the test ends.
 func newFleet(t testing.TB, changes settings) *fleet {
 	t.Helper()
-	f := &fleet{t: t, home: t.TempDir()}
+	return newFleetAt(t, *vendor, changes)
+}
+
+// newFleetAt is newFleet with the cloud behind the API of a certain vendor.
+func newFleetAt(t testing.TB, vendor string, changes settings) *fleet {
+	t.Helper()
+	f := &fleet{t: t, home: t.TempDir(), vendorID: func(id string) string { return id }}
 	f.trace = filepath.Join(f.home, "trace")
+	if vendor == "digitalocean" {
+		f.openAccount()
+	}
 	f.configure(changes)
 
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -159,7 +192,12 @@ func newFleet(t testing.TB, changes settings) *fleet {
 func (f *fleet) configure(changes settings) {
 	f.t.Helper()
 	all := fast()
+	maps.Copy(all, f.account)
 	maps.Copy(all, changes)
+	cloud, err := local.Open(local.Config{Dir: f.path("cloud"), Client: "1", Boot: duration(f.t, all["local.boot"]), Build: duration(f.t, all["local.build"]),
+		ApplicationConfig: strings.Trim(all["build.application_config"], `"`)})
+	f.must(err)
+	f.backing.cloud.Store(cloud)
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "%s = %s\n", key, all[key])
@@ -172,6 +210,16 @@ func (f *fleet) must(err error) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// duration reads a TOML value.
+func duration(t testing.TB, value string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(strings.Trim(value, `"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // path is a path below home.
@@ -202,6 +250,9 @@ func (f *fleet) Command(ctx context.Context, env []string, args ...string) *exec
 	// second before each exit.
 	race := strings.TrimSpace(os.Getenv("GORACE") + " atexit_sleep_ms=0 halt_on_error=1")
 	cmd.Env = []string{"HOME=" + f.home, "PATH=/usr/bin:/bin", "GORACE=" + race, envAdt + "=1", envTrace + "=" + f.trace}
+	if f.account != nil { // the network to the machines can fail as well
+		cmd.Env = append(cmd.Env, envDial+"="+f.path("cloud"))
+	}
 	if folder, ok := os.LookupEnv("GOCOVERDIR"); ok {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+folder)
 	}
@@ -340,7 +391,7 @@ func (f *fleet) Foreign(name string) local.Machine {
 	server, err := f.cloud.Create(ctx, provider.Spec{Name: name, UserData: data})
 	f.must(err)
 	for {
-		m, ok := f.Machine(server.ID)
+		m, ok := f.Machine(f.vendorID(server.ID))
 		if ok && m.Phase == local.Built {
 			f.must(os.MkdirAll(f.path("runtime"), 0o700))
 			f.must(remote.Pin(f.path("runtime", "known_hosts"), m.PrivateIP, 2222, public))
@@ -359,7 +410,23 @@ func (f *fleet) Machines() []local.Machine {
 	f.t.Helper()
 	all, err := f.cloud.Inspect(context.Background())
 	f.must(err)
+	for i := range all {
+		all[i].ID = f.vendorID(all[i].ID)
+	}
 	return all
+}
+
+// cloudID is the cloud's own id of the machine with the vendor's id.
+func (f *fleet) cloudID(id string) string {
+	f.t.Helper()
+	all, err := f.cloud.Inspect(context.Background())
+	f.must(err)
+	for _, m := range all {
+		if f.vendorID(m.ID) == id {
+			return m.ID
+		}
+	}
+	return id
 }
 
 // Members are the machines that are not initial ones.
@@ -384,7 +451,7 @@ func (f *fleet) Break(id, fault string) {
 	f.t.Helper()
 	parsed, err := local.ParseFault(fault)
 	f.must(err)
-	f.must(f.cloud.SetServerFault(context.Background(), id, parsed))
+	f.must(f.cloud.SetServerFault(context.Background(), f.cloudID(id), parsed))
 }
 
 // BreakAPI gives a call a fault such as "error,times=2"; "none" heals it.
@@ -408,6 +475,11 @@ func (f *fleet) Audit() []local.Entry {
 	f.t.Helper()
 	entries, err := f.cloud.Audit(context.Background())
 	f.must(err)
+	for i, e := range entries {
+		if e.Op == local.Created || e.Op == local.Destroyed {
+			entries[i].ID = f.vendorID(e.ID)
+		}
+	}
 	return entries
 }
 
