@@ -46,7 +46,7 @@ type Webserver struct {
 	Settings         map[string][]byte // path relative to the user's home → content, readable by the user only
 	RepositoryURL    string            // of the scripts; cloned into the user's home
 	RepositoryBranch string            // "" is the repository's own choice
-	BuildCommand     string            // shell command, run as root in the user's home: the scripts' way to build the webserver
+	BuildCommand     string            // shell command, run as root in the user's home, in place of the scripts' own order
 }
 
 // Render makes the user data of w from the minimal template. What the machine

@@ -145,7 +145,7 @@ func TestOriginalClonesAndBuilds(t *testing.T) {
 	_, doc := rendered(t, "original", full(t, "original"))
 	lines(t, script(t, doc), `chown -R "$user:$group" "$home/runtime"`,
 		`git clone --quiet --depth 1 --branch 'main' -- 'https://git.example.com/webserver-scripts.git' "$scripts"`,
-		`cd "$home"`, `HOME=$home USER=$user sh -c 'sh build.sh '\''one argument'\'''`)
+		`chown -R "$user:root" "$home"`, `cd "$home"`, `sh -c 'sh build.sh '\''one argument'\'''`)
 
 	_, doc = rendered(t, "original-snapshot", full(t, "original-snapshot"))
 	if sh := script(t, doc); strings.Contains(sh, "git ") {
@@ -153,9 +153,19 @@ func TestOriginalClonesAndBuilds(t *testing.T) {
 	}
 
 	w := full(t, "original")
+	w.BuildCommand = ""
+	_, doc = rendered(t, "original", w)
+	lines(t, script(t, doc), "build InstallPackageManager InstallFirewall InstallDatastoreTools",
+		"sh ws.sh & # it waits for what is installed meanwhile, and says when the webserver is ready")
+	w = full(t, "original-snapshot")
+	w.BuildCommand = ""
+	_, doc = rendered(t, "original-snapshot", w)
+	lines(t, script(t, doc), "sh -c 'sh arch.sh'", `install -o "$user" -g root -m 0600 /dev/null "$home/runtime/WEBSERVER_READY"`)
+
+	w = full(t, "original")
 	w.RepositoryURL = ""
 	tmpl, _ := Builtin("original")
-	if _, err := tmpl.Render(w); err == nil || !strings.Contains(err.Error(), "no repository of the webserver scripts") || !strings.Contains(err.Error(), "original:10:") {
+	if _, err := tmpl.Render(w); err == nil || !strings.Contains(err.Error(), "no repository of the webserver scripts") || !strings.Contains(err.Error(), "original:9:") {
 		t.Errorf("without a repository: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -46,12 +47,39 @@ func readFirstBoot(cfg *config.Config, name, authorized string) (firstBoot, erro
 		SSHPort: cfg.SSH.Port, HTTPSPort: cfg.HTTPS.Port, HeadFile: cfg.Website.HeadFile,
 		Packages: c.Packages, Run: c.Run,
 	}
+	if strings.HasPrefix(name, "original") {
+		w.RepositoryURL, w.RepositoryBranch, w.BuildCommand = c.Repository, c.Branch, c.BuildCommand
+		if w.Settings, err = readSettings(cfg); err != nil {
+			return firstBoot{}, fmt.Errorf("cloudinit.settings: %w", err)
+		}
+	}
 	if c.Site != "" {
 		if w.Site, err = cloudinit.ReadSite(os.DirFS(c.Site)); err != nil {
 			return firstBoot{}, fmt.Errorf("cloudinit.site: %s: %w", c.Site, err)
 		}
 	}
 	return firstBoot{template, w}, nil
+}
+
+// readSettings are the files that the webserver scripts of the original expect:
+// the settings, and the build key, with which its machines reach each other.
+func readSettings(cfg *config.Config) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	add := func(from, to string) error {
+		content, err := os.ReadFile(from)
+		files[to] = content
+		return err
+	}
+	for _, path := range cfg.CloudInit.Settings {
+		if err := add(filepath.Join(cfg.Home, path), path); err != nil {
+			return nil, err
+		}
+	}
+	key := ".ssh/" + filepath.Base(cfg.SSH.Key)
+	if err := add(cfg.SSH.Key, key); err != nil {
+		return nil, err
+	}
+	return files, nil
 }
 
 // folderOf is the folder with own templates, nil without one.

@@ -135,7 +135,7 @@ func suggest(c *cli.Context) string {
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	help := "adt --help"
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
-		help = "adt " + c.Command.FullName() + " --help"
+		help = c.Command.HelpName + " --help"
 	}
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
@@ -222,7 +222,7 @@ func hush(tick *cli.Command, unwatched bool) {
 // oneArg returns the single argument of a command.
 func oneArg(c *cli.Context, what string) (string, error) {
 	if c.NArg() != 1 {
-		return "", usagef("%s wants one %s, got %d: adt %s %s", c.Command.Name, what, c.NArg(), c.Command.Name, c.Command.ArgsUsage)
+		return "", usagef("%s wants one %s, got %d: %s %s", c.Command.Name, what, c.NArg(), c.Command.HelpName, c.Command.ArgsUsage)
 	}
 	return c.Args().First(), nil
 }

@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"adt/autoscaler"
+	"adt/cloudinit"
 	"adt/config"
 	"adt/provider"
 	"adt/remote"
@@ -99,7 +101,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	if err != nil {
 		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(ctx, h)...)
 	}
-	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg)}
+	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
 	all = append(all, examineVendors(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg))
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
@@ -112,6 +114,32 @@ func examineKey(cfg *config.Config) finding {
 		return wrong("SSH key", "put the build key there, mode 0600 (adt config show tells where ssh.key is from)", "%v", err)
 	}
 	return fine("SSH key", "%s, %s", cfg.SSH.Key, signer.PublicKey().Type())
+}
+
+// examineUserData renders what a new webserver would get.
+func examineUserData(cfg *config.Config) finding {
+	const what = "user data"
+	wrong := func(err error) finding {
+		return wrong(what, "adt cloud-init render shows it when it is right", "%v", err)
+	}
+	signer, err := remote.LoadKey(cfg.SSH.Key)
+	if err != nil {
+		return finding{What: what, Detail: "not rendered without the SSH key", Hint: "see the line above"}
+	}
+	render, err := userData(cfg, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))))
+	if err != nil {
+		return wrong(err)
+	}
+	name := fleetOf(cfg).Name(cfg.Autoscaler.Number, "aaaa")
+	pem, public, err := cloudinit.NewHostKey(make([]byte, 32), name)
+	if err != nil {
+		return wrong(err)
+	}
+	data, err := render(name, pem, public)
+	if err != nil {
+		return wrong(err)
+	}
+	return fine(what, "template %s, %d of at most %d bytes", cfg.CloudInit.Template, len(data), cloudinit.Limit)
 }
 
 // doctorPatience bounds what is asked of one vendor.

@@ -90,11 +90,15 @@ type Cloudflare struct {
 
 // CloudInit is what a new webserver is given at its first boot.
 type CloudInit struct {
-	Template     string   `toml:"template" doc:"The user data of new webservers: minimal (a user, its keys and the SSH host key), plain (nginx, with site or packages and run) or the name of a file NAME.yaml in templates." form:"label"`
+	Template     string   `toml:"template" doc:"The user data of new webservers: minimal (a user, its keys and the SSH host key), plain (nginx, with site, packages and run), original (the webserver scripts of the original), plain-snapshot and original-snapshot (from an image that has all of it), or the name of a file NAME.yaml in folder (adt cloud-init list)." form:"label"`
 	Folder       string   `toml:"folder" doc:"The folder with own templates; one there goes before a built-in one of the same name." form:"path" optional:"true"`
 	Site         string   `toml:"site" doc:"For plain: the folder with the website's files, given to every webserver; together at most 32 KiB." form:"path" optional:"true"`
 	Packages     []string `toml:"packages" doc:"Further Debian packages to install." form:"argument" optional:"true"`
 	Run          []string `toml:"run" doc:"For plain: shell commands that are run at the end of the first boot." form:"command" optional:"true"`
+	Settings     []string `toml:"settings" doc:"For original: the settings files that a new webserver gets from this machine, by their paths below the home directory, here and there." form:"argument"`
+	Repository   string   `toml:"repository" doc:"For original: where git finds the webserver scripts." form:"argument"`
+	Branch       string   `toml:"branch" doc:"For original: the branch of the repository; empty is its default." form:"argument" optional:"true"`
+	BuildCommand string   `toml:"build_command" doc:"For original: a shell command in the server user's home that builds the webserver; empty runs the repository's scripts in their usual order." form:"command" optional:"true"`
 	TimeZone     string   `toml:"time_zone" doc:"The time zone of new webservers." form:"argument"`
 	PasswordHash Secret   `toml:"password_hash" doc:"The crypt(3) hash of the server user's password, as mkpasswd prints it, if sudo needs one: file:PATH, env:NAME or the hash itself." example:"\"file:~/.adt-sudo-hash\""`
 }
@@ -201,9 +205,13 @@ func defaults() Config {
 		},
 		DigitalOcean: DigitalOcean{Size: "s-1vcpu-2gb", Image: "debian-13-x64", QuotaReserve: 500, APIURL: "https://api.digitalocean.com/"},
 		Cloudflare:   Cloudflare{Proxied: true, APIURL: "https://api.cloudflare.com/client/v4"},
-		CloudInit:    CloudInit{Template: "minimal", Packages: []string{}, Run: []string{}, TimeZone: "Etc/UTC"},
-		Datastore:    Datastore{Driver: "file", Path: "~/datastore"},
-		SSH:          SSH{ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
+		CloudInit: CloudInit{
+			Template: "minimal", Packages: []string{}, Run: []string{}, TimeZone: "Etc/UTC",
+			Settings:   []string{"runtime/webserver_configuration_settings.dat", "runtime/buildstyles.dat"},
+			Repository: "https://github.com/wintersys-projects/adt-webserver-scripts.git",
+		},
+		Datastore: Datastore{Driver: "file", Path: "~/datastore"},
+		SSH:       SSH{ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
 		Build: Build{
 			Preset:           "original",
 			ReadyMarker:      "runtime/WEBSERVER_READY",

@@ -125,11 +125,11 @@ func (c *Cloud) examineKey(ctx context.Context) (string, error) {
 // examineFirewall also finds the webservers that are not behind the firewall:
 // those whose attaching failed when they were made.
 func (c *Cloud) examineFirewall(ctx context.Context) (string, error) {
-	f, err := c.firewall(ctx)
+	droplets, err := c.droplets(ctx) // first: one made meanwhile is no news
 	if err != nil {
 		return "", err
 	}
-	droplets, err := c.droplets(ctx)
+	f, err := c.firewall(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -13,11 +13,11 @@ import (
 type lookups struct {
 	key      remembered[int]
 	vpc      remembered[string]
-	firewall remembered[godo.Firewall]
+	firewall remembered[string]
 }
 
 func newLookups() lookups {
-	return lookups{remember[int](), remember[string](), remember[godo.Firewall]()}
+	return lookups{remember[int](), remember[string](), remember[string]()}
 }
 
 func (c *Cloud) sshKey(ctx context.Context) (int, error) {
@@ -62,19 +62,26 @@ func (c *Cloud) vpc(ctx context.Context) (string, error) {
 // firewallName is the original's.
 func (c *Cloud) firewallName() string { return "adt-webserver-" + c.config.Build }
 
-func (c *Cloud) firewall(ctx context.Context) (godo.Firewall, error) {
-	return c.once.firewall.get(ctx, func() (godo.Firewall, error) {
-		firewalls, err := call(ctx, "listing firewalls", func(ctx context.Context) ([]godo.Firewall, error) {
-			return list(ctx, c, "v2/firewalls", url.Values{}, "firewalls", func(f *godo.Firewall) string { return f.ID })
-		})
-		if err != nil {
-			return godo.Firewall{}, err
-		}
-		for _, f := range firewalls {
-			if f.Name == c.firewallName() {
-				return f, nil
-			}
-		}
-		return godo.Firewall{}, fmt.Errorf("the firewall %q is %w: make it there, or set digitalocean.firewall to false", c.firewallName(), errSetting)
+// firewallID is the id of the firewall as creates need it.
+func (c *Cloud) firewallID(ctx context.Context) (string, error) {
+	return c.once.firewall.get(ctx, func() (string, error) {
+		f, err := c.firewall(ctx)
+		return f.ID, err
 	})
+}
+
+// firewall is the build's own, as it is now.
+func (c *Cloud) firewall(ctx context.Context) (godo.Firewall, error) {
+	firewalls, err := call(ctx, "listing firewalls", func(ctx context.Context) ([]godo.Firewall, error) {
+		return list(ctx, c, "v2/firewalls", url.Values{}, "firewalls", func(f *godo.Firewall) string { return f.ID })
+	})
+	if err != nil {
+		return godo.Firewall{}, err
+	}
+	for _, f := range firewalls {
+		if f.Name == c.firewallName() {
+			return f, nil
+		}
+	}
+	return godo.Firewall{}, fmt.Errorf("the firewall %q is %w: make it there, or set digitalocean.firewall to false", c.firewallName(), errSetting)
 }

@@ -107,9 +107,9 @@ func (c *Cloud) create(ctx context.Context, spec provider.Spec) (provider.Server
 	if err != nil {
 		return provider.Server{}, err
 	}
-	var firewall godo.Firewall
+	var firewall string
 	if c.config.Firewall { // before the create: it may be missing
-		if firewall, err = c.firewall(ctx); err != nil {
+		if firewall, err = c.firewallID(ctx); err != nil {
 			return provider.Server{}, err
 		}
 	}
@@ -126,7 +126,7 @@ func (c *Cloud) create(ctx context.Context, spec provider.Spec) (provider.Server
 	s, err := server(droplet)
 	s.Name = spec.Name
 	if c.config.Firewall {
-		c.attach(ctx, firewall.ID, spec.Name, droplet.ID)
+		c.attach(ctx, firewall, spec.Name, droplet.ID)
 	}
 	return s, err
 }
