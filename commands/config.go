@@ -11,12 +11,14 @@ import (
 func configCommand(h *host) *cli.Command {
 	return &cli.Command{
 		Name:  "config",
-		Usage: "check, show or begin the configuration file",
+		Usage: "check, show, begin or import the configuration file",
 		Description: `EXAMPLES:
    adt config example > ~/adt.toml   a file with every key, its default and its meaning
    adt config check                  all that is wrong, each with file, line and key
-   adt config show                   what holds, and where it comes from; secrets masked`,
+   adt config show                   what holds, and where it comes from; secrets masked
+   adt config import ~/runtime       begin from the settings of the original`,
 		Subcommands: []*cli.Command{
+			configImportCommand(h),
 			{
 				Name: "check", Usage: "say what is wrong with the configuration",
 				Action: func(c *cli.Context) error {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/BurntSushi/toml"
 )
 
 // Secret is a password or token. Everything that prints it, in whatever way,
@@ -57,8 +59,8 @@ func (s Secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, s.Strin
 // secretLimit is the largest secret file that is read, in bytes.
 const secretLimit = 64 << 10
 
-// readSecret resolves a secret as written in the file: file:PATH, env:NAME or
-// the secret itself. Its errors never hold the secret.
+// readSecret resolves a secret as written in the file: file:PATH, file:PATH#NAME,
+// env:NAME or the secret itself. Its errors never hold the secret.
 func readSecret(text string, expand func(string) (string, error), getenv func(string) string) (Secret, error) {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		if name == "" {
@@ -80,6 +82,7 @@ func readSecret(text string, expand func(string) (string, error), getenv func(st
 	if path == "" {
 		return Secret{}, errors.New(`file: lacks a path: write "file:PATH"`)
 	}
+	path, name, several := strings.Cut(path, "#")
 	path, err := expand(path)
 	if err != nil {
 		return Secret{}, err
@@ -91,11 +94,29 @@ func readSecret(text string, expand func(string) (string, error), getenv func(st
 	case mode&0o077 != 0:
 		return Secret{}, fmt.Errorf("others may read its file (mode %04o): run chmod 600 %s", mode, path)
 	}
+	if several {
+		return named(path, name, data)
+	}
 	s := NewSecret(strings.TrimRight(string(data), "\r\n"))
 	if s.IsZero() {
 		return Secret{}, fmt.Errorf("its file %s is empty", path)
 	}
 	s.from = "file:" + path
+	return s, nil
+}
+
+// named picks one of several secrets out of a file of NAME = "secret" lines.
+func named(path, name string, data []byte) (Secret, error) {
+	var all map[string]any
+	if _, err := toml.Decode(string(data), &all); err != nil {
+		return Secret{}, fmt.Errorf("its file %s is not made of lines NAME = \"secret\"", path) // the cause would quote it
+	}
+	text, _ := all[name].(string)
+	s := NewSecret(text)
+	if s.IsZero() {
+		return Secret{}, fmt.Errorf("its file %s has no line %s = \"secret\"", path, name)
+	}
+	s.from = "file:" + path + "#" + name
 	return s, nil
 }
 

@@ -17,7 +17,7 @@ func Example(w io.Writer) error {
 	b.WriteString(`# adt.toml: the settings of adt. Everything has a default but what is marked REQUIRED.
 # A setting behind a "#" has a default that follows from others; to change it, take the "#" away.
 # Durations are written "30s", "5m", "1h30m" or "2d". Paths begin with / or ~/, or are relative to this file.
-# Secrets are written file:PATH or env:NAME, or as they are in a file of mode 600.
+# Secrets are written file:PATH, file:PATH#NAME (a line NAME = "secret" of that file) or env:NAME, or as they are in a file of mode 600.
 # adt config check says what is wrong with this file, adt config show what is in force.
 `)
 	cfg := defaults()

@@ -50,15 +50,17 @@ func open(t *testing.T, c digitalocean.Config) *digitalocean.Cloud {
 	return cloud
 }
 
-// checker is one connection to the vendor's description for many accounts: to
-// start it takes longer than most tests.
+// checker is one connection to the vendor's description for many accounts.
 type checker struct {
 	url      string
 	accounts sync.Map // Authorization -> *url.URL
 }
 
+// newChecker makes the test one of those that run at once: to start a checker
+// takes longer than most tests.
 func newChecker(t *testing.T) *checker {
 	t.Helper()
+	t.Parallel()
 	c := &checker{}
 	front := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -70,6 +72,15 @@ func newChecker(t *testing.T) *checker {
 	t.Cleanup(front.Close)
 	c.url = providertest.Checked(t, "digitalocean", front.URL)
 	return c
+}
+
+// checked runs tests with one checker, one after the other.
+func checked(t *testing.T, tests map[string]func(*testing.T, *checker)) {
+	t.Helper()
+	checker := newChecker(t)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { test(t, checker) })
+	}
 }
 
 // open returns a driver whose requests to the account, and their answers, are

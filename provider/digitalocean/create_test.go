@@ -20,6 +20,17 @@ import (
 	"adt/provider/digitaloceantest"
 )
 
+func TestCreate(t *testing.T) {
+	checked(t, map[string]func(*testing.T, *checker){
+		"the order":                        order,
+		"the droplet limit":                dropletLimit,
+		"look-ups once":                    lookUpsOnce,
+		"a failed look-up":                 failedLookUp,
+		"behind the firewall":              attached,
+		"behind the firewall nevertheless": attachedInSpiteOfTheEnd,
+	})
+}
+
 // recorder keeps what is posted.
 type recorder struct{ posted []string }
 
@@ -36,9 +47,8 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(request)
 }
 
-// TestOrder is all that the vendor is told of a new server.
-func TestOrder(t *testing.T) {
-	checker := newChecker(t)
+// order is all that the vendor is told of a new server.
+func order(t *testing.T, checker *checker) {
 	api := bare(t)
 	api.AddKey("somebody's")
 	key := api.AddKey(buildKey)
@@ -172,21 +182,21 @@ func TestWhatIsKnownIsReturned(t *testing.T) {
 	}
 }
 
-// TestDropletLimit: the account's own limit is a quota.
-func TestDropletLimit(t *testing.T) {
+// dropletLimit: the account's own limit is a quota.
+func dropletLimit(t *testing.T, checker *checker) {
 	api := account(t)
-	cloud := newChecker(t).open(t, api, asIs)
+	cloud := checker.open(t, api, asIs)
 	api.AddDroplet(t, "db-1")
 	api.LimitDroplets(1)
 	_, err := cloud.Create(t.Context(), provider.Spec{Name: "ws-1"})
 	wantKind(t, err, provider.ErrQuota, api.Token)
 }
 
-// TestLookUpsOnce: fifteen servers at once are fifteen orders, and one look-up
+// lookUpsOnce: fifteen servers at once are fifteen orders, and one look-up
 // of each name.
-func TestLookUpsOnce(t *testing.T) {
+func lookUpsOnce(t *testing.T, checker *checker) {
 	api := complete(t)
-	cloud := newChecker(t).open(t, api, furnished)
+	cloud := checker.open(t, api, furnished)
 	const n = 15
 	errs := make(chan error, n)
 	for i := range n {
@@ -212,9 +222,8 @@ func TestLookUpsOnce(t *testing.T) {
 	}
 }
 
-// TestFailedLookUpIsNotRemembered: the next create asks again.
-func TestFailedLookUpIsNotRemembered(t *testing.T) {
-	checker := newChecker(t)
+// failedLookUp: the next create asks again.
+func failedLookUp(t *testing.T, checker *checker) {
 	for _, operation := range []string{"GET /v2/account/keys", "GET /v2/vpcs", "GET /v2/firewalls"} {
 		api := complete(t)
 		cloud := checker.open(t, api, furnished)

@@ -13,6 +13,15 @@ import (
 	"adt/provider/digitaloceantest"
 )
 
+func TestZone(t *testing.T) {
+	checked(t, map[string]func(*testing.T, *checker){
+		"foreign records": foreignRecords,
+		"an added record": addedRecord,
+		"added at once":   addedAtOnce,
+		"a missing zone":  missingZone,
+	})
+}
+
 func ip(last int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, byte(last)}) }
 
 // zone is an account whose domain others use too.
@@ -29,11 +38,11 @@ func zone(t *testing.T) *digitaloceantest.Server {
 	return api
 }
 
-// TestForeignRecords: of a zone, only the A records of the one name are seen,
+// foreignRecords: of a zone, only the A records of the one name are seen,
 // and all others are there as before after a life of some of ours.
-func TestForeignRecords(t *testing.T) {
+func foreignRecords(t *testing.T, checker *checker) {
 	api := zone(t)
-	cloud := newChecker(t).open(t, api, asIs)
+	cloud := checker.open(t, api, asIs)
 	before := api.Zone(t)
 	for _, name := range []string{"www.example.com", "new.example.com"} {
 		if records, err := cloud.Records(t.Context(), name); err != nil || len(records) != 0 {
@@ -110,9 +119,8 @@ func TestRecordsThatAreNone(t *testing.T) {
 	}
 }
 
-// TestAddedRecord is what the zone then has.
-func TestAddedRecord(t *testing.T) {
-	checker := newChecker(t)
+// addedRecord is what the zone then has.
+func addedRecord(t *testing.T, checker *checker) {
 	for name, c := range map[string]struct {
 		name    string
 		address string
@@ -158,10 +166,10 @@ func TestAddedRecord(t *testing.T) {
 	}
 }
 
-// TestAddedAtOnce: who looks and who adds do not come between each other.
-func TestAddedAtOnce(t *testing.T) {
+// addedAtOnce: who looks and who adds do not come between each other.
+func addedAtOnce(t *testing.T, checker *checker) {
 	api := account(t)
-	cloud := newChecker(t).open(t, api, asIs)
+	cloud := checker.open(t, api, asIs)
 	const n = 8
 	errs := make(chan error, n)
 	for i := range n {
@@ -179,11 +187,11 @@ func TestAddedAtOnce(t *testing.T) {
 	}
 }
 
-// TestMissingZone: the message is about the domain, and nobody takes it for a
+// missingZone: the message is about the domain, and nobody takes it for a
 // record that is gone.
-func TestMissingZone(t *testing.T) {
+func missingZone(t *testing.T, checker *checker) {
 	api := account(t)
-	cloud := newChecker(t).open(t, api, func(c *digitalocean.Config) { c.Zone = "example.org" })
+	cloud := checker.open(t, api, func(c *digitalocean.Config) { c.Zone = "example.org" })
 	_, err := cloud.Records(t.Context(), "www.example.org")
 	for _, err := range []error{err, cloud.AddRecord(t.Context(), "www.example.org", ip(1), time.Minute)} {
 		wantKind(t, err, nil, api.Token)

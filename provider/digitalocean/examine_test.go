@@ -14,6 +14,10 @@ import (
 	"adt/provider/digitaloceantest"
 )
 
+func TestAccount(t *testing.T) {
+	checked(t, map[string]func(*testing.T, *checker){"all is fine": allIsFine, "the price": price, "the quota": quotaNotedOnce})
+}
+
 // wrong are the findings that are not fine, and all must be one line.
 func wrong(t *testing.T, findings []provider.Finding, token string) map[string]provider.Finding {
 	t.Helper()
@@ -29,8 +33,7 @@ func wrong(t *testing.T, findings []provider.Finding, token string) map[string]p
 	return bad
 }
 
-func TestExamineAllIsFine(t *testing.T) {
-	checker := newChecker(t)
+func allIsFine(t *testing.T, checker *checker) {
 	snapshot := 0
 	for name, c := range map[string]struct {
 		change func(*digitalocean.Config)
@@ -163,8 +166,7 @@ func TestExamineEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestPrice(t *testing.T) {
-	checker := newChecker(t)
+func price(t *testing.T, checker *checker) {
 	for size, want := range map[string]provider.Price{
 		"s-1vcpu-1gb": {Currency: "USD", Hourly: 0.00893, Monthly: 6},
 		"s-2vcpu-4gb": {Currency: "USD", Hourly: 0.03571, Monthly: 24},

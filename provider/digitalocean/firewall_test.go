@@ -14,9 +14,8 @@ import (
 
 const attaching = "POST /v2/firewalls/{id}/droplets"
 
-// TestAttached: a new server is behind its own build's firewall, when that is on.
-func TestAttached(t *testing.T) {
-	checker := newChecker(t)
+// attached: a new server is behind its own build's firewall, when that is on.
+func attached(t *testing.T, checker *checker) {
 	for _, on := range []bool{true, false} {
 		api := account(t)
 		other := api.AddFirewall("adt-webserver-b10")
@@ -95,15 +94,15 @@ func TestFirewallFails(t *testing.T) {
 	}
 }
 
-// TestAttachedInSpiteOfTheEnd: the create's context ends between order and
+// attachedInSpiteOfTheEnd: the create's context ends between order and
 // firewall, and the server is not left open.
-func TestAttachedInSpiteOfTheEnd(t *testing.T) {
+func attachedInSpiteOfTheEnd(t *testing.T, checker *checker) {
 	api := account(t)
 	firewall := api.AddFirewall("adt-webserver-b1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	api.Fail(attaching, digitaloceantest.Fault{Do: cancel})
-	server, err := newChecker(t).open(t, api, furnishedFirewall).Create(ctx, provider.Spec{Name: "ws-1"})
+	server, err := checker.open(t, api, furnishedFirewall).Create(ctx, provider.Spec{Name: "ws-1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,12 @@ import (
 	"adt/provider/digitaloceantest"
 )
 
-// TestPages: so many droplets and records are so many requests, and all come.
-func TestPages(t *testing.T) {
-	checker := newChecker(t)
+func TestListing(t *testing.T) {
+	checked(t, map[string]func(*testing.T, *checker){"pages": pages, "whose servers": whoseServers})
+}
+
+// pages: so many droplets and records are so many requests, and all come.
+func pages(t *testing.T, checker *checker) {
 	for n, requests := range map[int]int{0: 1, 1: 1, 200: 1, 201: 2, 401: 3} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
@@ -112,10 +115,9 @@ func TestListingsThatDoNotAddUp(t *testing.T) {
 	}
 }
 
-// TestWhoseServers: the tag decides, and for those that the original made the
+// whoseServers: the tag decides, and for those that the original made the
 // name, as a whole.
-func TestWhoseServers(t *testing.T) {
-	checker := newChecker(t)
+func whoseServers(t *testing.T, checker *checker) {
 	api := account(t)
 	for name, tags := range map[string]string{
 		"ws-lon1-b1-2-anna-tagged":    "adt adt-build-b1 adt-shard-2",

@@ -9,10 +9,10 @@ import (
 	"adt/provider/digitaloceantest"
 )
 
-func TestQuota(t *testing.T) {
+func quotaNotedOnce(t *testing.T, checker *checker) {
 	api := account(t)
 	var notes []string
-	cloud := newChecker(t).open(t, api, func(c *digitalocean.Config) {
+	cloud := checker.open(t, api, func(c *digitalocean.Config) {
 		c.QuotaReserve = 100
 		c.Note = func(text string) { notes = append(notes, text) }
 	})

@@ -39,6 +39,7 @@ func TestSentOnce(t *testing.T) {
 				t.Run(c.name+"/"+name+map[bool]string{true: ", done"}[after], func(t *testing.T) {
 					t.Parallel()
 					api := account(t)
+					fault := fault
 					fault.After = after
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
