@@ -33,7 +33,7 @@ type Observation struct {
 	PausedScale  string // why nothing may be scaled; "" is not paused
 	PausedEnd    string // why nothing may be terminated
 	Scarce       string // why the provider is asked only for what heals; "" is not scarce
-	Reached      int    // the profile that the shard last was at rest with
+	Reached      int    // how large the shard was, see reached
 }
 
 // Kind is what an action does.
@@ -138,6 +138,23 @@ func survey(r Rules, o Observation) *shardView {
 	}
 	slices.SortFunc(s.members, func(a, b provider.Server) int { return strings.Compare(a.ID, b.ID) })
 	return s
+}
+
+// reached is how large the shard is, or was before it lost webservers: what is
+// missing up to there heals, what is beyond it grows. It falls only when the
+// shard is at rest with a smaller profile.
+func (o Observation) reached(r Rules) int {
+	s := survey(r, o)
+	if o.Profile != nil && len(s.members) == o.Profile.Count && len(o.Builds)+len(o.Terminations) == 0 {
+		return len(s.members)
+	}
+	online := 0
+	for _, m := range s.members {
+		if o.Known[m.ID].Online {
+			online++
+		}
+	}
+	return max(o.Reached, online)
 }
 
 // duplicates ends the newer of two servers that bear one name: a create that

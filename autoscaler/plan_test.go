@@ -137,6 +137,26 @@ func TestPlan(t *testing.T) {
 }
 
 // A build whose own name looks like an initial webserver's is none.
+func TestReached(t *testing.T) {
+	two := []provider.Server{own(1), own(2)}
+	for name, c := range map[string]struct {
+		o    Observation
+		want int
+	}{
+		"at rest":            {Observation{Profile: &Profile{Count: 2}, Servers: two, Reached: 5}, 2},
+		"one was lost":       {Observation{Profile: &Profile{Count: 3}, Servers: two, Known: online(two...), Reached: 3}, 3},
+		"it is growing":      {Observation{Profile: &Profile{Count: 3}, Servers: two, Known: online(own(1)), Builds: []Build{{N: 1, Name: "x"}}}, 1},
+		"it has grown":       {Observation{Profile: &Profile{Count: 5}, Servers: two, Known: online(two...), Reached: 1}, 2},
+		"it is shrinking":    {Observation{Profile: &Profile{Count: 1}, Servers: two, Known: online(two...), Reached: 2}, 2},
+		"no profile":         {Observation{Servers: two, Known: online(two...)}, 2},
+		"one is being ended": {Observation{Profile: &Profile{Count: 1}, Servers: two, Known: online(two...), Terminations: []Termination{{ID: "l-01"}}, Reached: 2}, 2},
+	} {
+		if got := c.o.reached(Rules{Fleet: shop, Shard: 1, Max: 10}); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
 func TestPlanBuildNamedInit(t *testing.T) {
 	fleet := Fleet{Region: "lon1", Build: "shop-init-1", User4: "agil"}
 	name := fleet.Name(1, "aaaa")

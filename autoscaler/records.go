@@ -127,8 +127,7 @@ type Inventory struct {
 	// Unlisted holds DNS addresses that belong to no listed server, and since
 	// when.
 	Unlisted map[netip.Addr]time.Time `json:"unlisted,omitempty"`
-	// Reached is the profile that the shard last was at rest with: what is
-	// missing up to it heals, what is beyond it grows.
+	// Reached is how large the shard was, see Observation.reached.
 	Reached int `json:"reached,omitempty"`
 }
 

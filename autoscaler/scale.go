@@ -37,6 +37,7 @@ func (a *Autoscaler) ScalePlan(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	o.Reached = o.reached(a.Rules)
 	actions := Plan(a.Now(), a.Rules, o)
 	return Report{Actions: actions, Held: held(actions), Builds: len(o.Builds), Ends: len(o.Terminations)}, nil
 }
@@ -66,11 +67,14 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	if err := a.profileSeen(o); err != nil {
 		return Report{}, err
 	}
+	if reached := o.reached(a.Rules); reached != o.Reached {
+		o.Reached = reached
+		if err := a.remember(ctx, func(inv *Inventory) bool { inv.Reached = reached; return true }); err != nil {
+			return Report{}, err
+		}
+	}
 	report := Report{Actions: Plan(a.Now(), a.Rules, o)}
 	report.Held = held(report.Actions)
-	if err := a.atRest(ctx, o, report.Actions); err != nil {
-		return report, err
-	}
 	if err := a.record(ctx, o, report.Actions); err != nil {
 		return report, err
 	}
@@ -82,17 +86,6 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	builds, ends, err = a.inProgress()
 	report.Builds, report.Ends = len(builds), len(ends)
 	return report, errors.Join(worked, err)
-}
-
-// atRest remembers the profile with which nothing is left to do.
-func (a *Autoscaler) atRest(ctx context.Context, o Observation, actions []Action) error {
-	if o.Profile == nil || o.Profile.Count == o.Reached || len(actions)+len(o.Builds)+len(o.Terminations) > 0 {
-		return nil
-	}
-	return a.remember(ctx, func(inv *Inventory) bool {
-		inv.Reached = o.Profile.Count
-		return true
-	})
 }
 
 // inProgress returns the records of all builds and terminations.

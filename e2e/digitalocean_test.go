@@ -1,11 +1,23 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"adt/cloudinit"
+	"adt/events"
+	"adt/provider/digitaloceantest"
+	"adt/provider/local"
 )
 
-// requests is how many of each operation adt's run sent to the vendor.
+// requests is how many of each operation a run of adt sent to the vendor.
 func (f *fleet) requests(args ...string) map[string]int {
 	f.t.Helper()
 	before := f.api.Requests()
@@ -22,12 +34,283 @@ func (f *fleet) requests(args ...string) map[string]int {
 // an hour for all that uses it.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	f := newFleetAt(t, "digitalocean", settings{"build.poll": `"100ms"`, "autoscaler.max_webservers": `20`, "scale.max_concurrent_creates": `15`})
+	const polls = 40
+	f := newFleetAt(t, "digitalocean", settings{
+		"build.poll": `"250ms"`, "scale.budget": fmt.Sprintf(`"%dms"`, polls*250),
+		"autoscaler.max_webservers": `20`, "digitalocean.vpc": `"shop"`, "digitalocean.firewall": `true`,
+	})
+	f.api.AddVPC("shop", "lon1")
+	f.api.AddFirewall("adt-webserver-shop")
 	f.Tick("scale", "--count", "15")
-	t.Log(f.requests("scale"))
-	t.Log(f.requests("scale"))
-	t.Log(f.requests("scale"))
-	t.Log(f.requests("healthcheck"))
-	t.Log(f.requests("healthcheck"))
-	t.Log(f.requests("reboot-if-done"))
+	got := f.requests("scale")
+	if lists := got["GET /v2/droplets"]; lists > 1+polls {
+		t.Errorf("%d listings in a run of at most %d polls", lists, polls)
+	}
+	delete(got, "GET /v2/droplets")
+	// Beside the creates: three look-ups, a list and 15 additions of records, and
+	// what puts servers behind the firewall.
+	want := map[string]int{
+		"POST /v2/droplets": 15, "GET /v2/account/keys": 1, "GET /v2/vpcs": 1, "GET /v2/firewalls": 1,
+		"POST /v2/firewalls/{id}/droplets": 15, "GET /v2/domains/{zone}/records": 1, "POST /v2/domains/{zone}/records": 15,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("--count 15: %v\nwant %v", got, want)
+	}
+	f.Settle(15)
+	f.Tick("scale", "--count", "20")
+	f.Settle(20)
+	for command, want := range map[string]map[string]int{
+		"scale":          {"GET /v2/droplets": 1},
+		"healthcheck":    {"GET /v2/droplets": 1, "GET /v2/domains/{zone}/records": 1},
+		"reboot-if-done": {},
+	} {
+		if got := f.requests(command); !maps.Equal(got, want) {
+			t.Errorf("%s with 20 webservers and nothing to do: %v, want %v", command, got, want)
+		}
+	}
+}
+
+// TestQuotaReserve: with few requests left what was lost is replaced, and
+// nothing grows or shrinks.
+func TestQuotaReserve(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, "digitalocean", settings{"digitalocean.quota_reserve": `4000`})
+	f.Tick("scale", "--count", "3")
+	f.Settle(3)
+	f.api.SetQuota(1000)
+	for _, count := range []string{"5", "2"} {
+		m := f.mark()
+		f.Tick("scale", "--count", count)
+		if r := f.Run("scale"); r.code != 3 {
+			t.Errorf("--count %s: %v", count, r)
+		}
+		f.Untouched(m)
+		if f.Said(m, events.BrakeQuota) == 0 {
+			t.Errorf("--count %s: no event\n%s", count, f.Story())
+		}
+	}
+	f.Tick("scale", "--count", "5")
+	m, sick := f.mark(), f.Members()[0]
+	f.Break(sick.ID, "http=500")
+	f.Await("the sick one is replaced", func() bool {
+		f.Run("healthcheck")
+		f.Run("scale")
+		_, there := f.Machine(sick.ID)
+		return !there && len(f.State().Builds) == 0 && len(f.Members()) == 3
+	})
+	f.Expect(m, 1, 1)
+	f.api.SetQuota(5000)
+	f.Settle(5)
+}
+
+// TestAdoption: adt takes over a fleet that the original has built: no tags, no
+// pinned host keys but the shared one, its files in the runtime directory and
+// its records in DNS. No healthy webserver is touched.
+func TestAdoption(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, "digitalocean", settings{"ssh.shared_host_key": `true`})
+	names := []string{"ws-lon1-shop-1-agil-aB3d", "ws-lon1-shop-1-agil-x9Kd", "ws-lon1-shop-1-agil-init-1"}
+	for _, name := range names {
+		m := f.Original(name)
+		f.must(f.backing.AddRecord(t.Context(), "www.example.com", m.PublicIP, 0))
+	}
+	f.Original("ws-lon1-other-1-agil-aaaa") // another build's, and what else the account has
+	f.Original("NO-1-as-lon1-shop-x")
+	runtime := map[string]string{
+		"AUTHORISED_TO_SCALE": "", "AUTOSCALER_READY": "", "DONT_MESS_WITH_THESE_FILES-SYSTEM_BREAK": "",
+		"autoscalelock.file": "", "deadoralivelock.file": "", "scaling/STATIC_SCALE:2": "",
+		"AUTOSCALINGMONITOR:1": "", "INITIALLY_PROVISIONING-1.lock": "", "beingbuiltips/1/10.0.0.9": "",
+		"potentialenders/listofipstoend.dat": "10.0.0.7\n10.0.0.7\n", "POTENTIAL_STALLED_BUILD:10.0.0.9": "",
+		"zoneid.dat": "abc\n", "autoscaler_configuration_settings.dat": "REGION:lon1\n",
+	}
+	for name, text := range runtime {
+		f.must(os.MkdirAll(filepath.Dir(f.path("runtime", name)), 0o700))
+		f.must(os.WriteFile(f.path("runtime", name), []byte(text), 0o600))
+	}
+	m, before := f.mark(), f.Names()
+	for range 3 { // without a profile
+		f.Run("healthcheck")
+		f.Run("scale")
+	}
+	f.Untouched(m)
+	f.Tick("scale", "--count", "2")
+	for range 3 {
+		f.Tick("healthcheck")
+		f.Tick("scale")
+		f.Run("reboot-if-done")
+	}
+	f.Untouched(m)
+	if after := f.Names(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Fatalf("%v, before %v", after, before)
+	}
+	known := map[string]string{}
+	for _, k := range f.State().Known {
+		known[k.Name] = k.State
+	}
+	for _, name := range names {
+		if known[name] != "healthy" {
+			t.Errorf("%s is %q\n%s", name, known[name], f.Story())
+		}
+	}
+	if data, err := os.ReadFile(f.path("runtime", "autoscaler_configuration_settings.dat")); err != nil || string(data) != "REGION:lon1\n" {
+		t.Errorf("the original's settings: %q, %v", data, err)
+	}
+	// It is a fleet like any other now: what is sick is replaced.
+	sick, _ := f.Machine(names[0])
+	f.Break(sick.ID, "http=500")
+	f.Await("the sick one is replaced", func() bool {
+		f.Run("healthcheck")
+		f.Run("scale")
+		_, there := f.Machine(sick.ID)
+		return !there && len(f.State().Builds) == 0
+	})
+	f.Expect(m, 1, 1)
+	if gone := f.Since(m, local.Destroyed); gone[0].Name != names[0] {
+		t.Errorf("%s is gone", gone[0].Name)
+	}
+}
+
+// TestCutCreates: the vendor makes the server and the answer is lost, or fails
+// after that: it is found by its name, and no second one is made.
+func TestCutCreates(t *testing.T) {
+	t.Parallel()
+	for name, fault := range createFaults() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleetAt(t, "digitalocean", nil)
+			f.api.Fail("POST /v2/droplets", fault)
+			f.Tick("scale", "--count", "3")
+			f.Run("scale")
+			f.Settle(3)
+			f.Expect(mark{}, 3, 0)
+			if n := f.api.Requests()["POST /v2/droplets"]; n > 4 || !fault.After && n != 4 {
+				t.Errorf("%d creates were sent\n%s", n, f.Story())
+			}
+			if said := f.Events(events.BuildAdopted); fault.After != (len(said) == 1) {
+				t.Errorf("adopted: %v", said)
+			}
+		})
+	}
+}
+
+// TestNoSecretIsTold runs a fleet through its life, the vendor failing now and
+// then, and looks for each secret in all that is written and in the arguments
+// of all processes.
+func TestNoSecretIsTold(t *testing.T) {
+	t.Parallel()
+	const password, hash = "the-sudo-password-of-this-test", "$6$the-hash-of-that-password"
+	f := newFleetAt(t, "digitalocean", settings{
+		"ssh.sudo_password": `"` + password + `"`, "cloudinit.password_hash": `"` + hash + `"`,
+	})
+	token := strings.Trim(f.account["digitalocean.token"], `"`)
+	key, err := os.ReadFile(f.path("key"))
+	f.must(err)
+	secrets := map[string]string{"token": token, "password": password, "hash": hash, "login key": middle(string(key))}
+	arguments := f.watchArguments()
+	output := &strings.Builder{}
+	run := func(args ...string) { fmt.Fprintln(output, f.Run(args...)) }
+	f.api.Fail("POST /v2/droplets", createFaults()["cut, made"])
+	run("scale", "--count", "3")
+	for range 3 {
+		run("scale")
+		run("healthcheck")
+	}
+	f.Settle(3)
+	for _, fault := range refusals() {
+		f.api.Fail("GET /v2/droplets", fault)
+		f.api.Fail("POST /v2/droplets", fault)
+		for _, args := range [][]string{{"scale"}, {"healthcheck"}, {"status"}, {"doctor"}, {"scale", "--dry-run"}, {"scale", "--count", "4"}} {
+			run(args...)
+		}
+		f.api.Heal()
+	}
+	f.Settle(4)
+	f.Break(f.Members()[0].ID, "http=500")
+	for range 3 {
+		run("healthcheck")
+		run("scale")
+	}
+	for _, args := range [][]string{{"status", "--json"}, {"events"}, {"config", "show"}, {"config", "show", "--json"}, {"doctor", "--json"},
+		{"cloud-init", "render"}, {"config", "example"}, {"scale", "--no-such-flag"}} {
+		run(args...)
+	}
+	for _, m := range f.Machines() {
+		boot, err := cloudinit.Parse(f.api.UserData(t, m.ID))
+		f.must(err)
+		secrets["host key of "+m.Name] = middle(boot.HostKeyPrivate)
+	}
+	told := map[string]string{"output": output.String(), "arguments": arguments()}
+	for _, folder := range []string{"runtime", "logs", "datastore"} {
+		f.must(filepath.WalkDir(f.path(folder), func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			told[path] = string(data)
+			return err
+		}))
+	}
+	if len(told) < 10 || !strings.Contains(told["arguments"], "scale") {
+		t.Fatalf("nothing was looked at: %d files, arguments %.200q", len(told), told["arguments"])
+	}
+	for what, secret := range secrets {
+		if len(secret) < 16 {
+			t.Errorf("%s is no secret to look for: %q", what, secret)
+		}
+		for where, text := range told {
+			if strings.Contains(text, secret) {
+				t.Errorf("the %s is in %s", what, where)
+			}
+		}
+	}
+}
+
+// createFaults are ways in which the outcome of a create is lost.
+func createFaults() map[string]digitaloceantest.Fault {
+	return map[string]digitaloceantest.Fault{
+		"cut":       {Cut: true, Times: 1},
+		"cut, made": {Cut: true, After: true, Times: 1},
+		"500":       {Status: 500, Times: 1},
+		"500, made": {Status: 500, After: true, Times: 1},
+		"garbage":   {Body: "<html>", After: true, Times: 1},
+	}
+}
+
+// refusals are answers other than what was asked for.
+func refusals() []digitaloceantest.Fault {
+	return []digitaloceantest.Fault{{Status: 401}, {Status: 403}, {Status: 422}, {Status: 429}, {Status: 500}, {Cut: true}, {Body: "{}"}}
+}
+
+// watchArguments collects the argument lists of all processes until the
+// function that it returns is called, which returns them.
+func (f *fleet) watchArguments() func() string {
+	seen, stop, done := map[string]bool{}, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			lists, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			for _, path := range lists {
+				if data, err := os.ReadFile(path); err == nil {
+					seen[string(data)] = true
+				}
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}()
+	end := sync.OnceFunc(func() { close(stop); <-done })
+	f.t.Cleanup(end)
+	return func() string {
+		end()
+		return strings.Join(slices.Sorted(maps.Keys(seen)), "\n")
+	}
+}
+
+// middle is a line out of the middle of a key.
+func middle(pem string) string {
+	lines := strings.Split(strings.TrimSpace(pem), "\n")
+	return strings.TrimSpace(lines[len(lines)/2])
 }

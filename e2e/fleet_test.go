@@ -378,10 +378,35 @@ func (f *fleet) Initial(n int) local.Machine {
 // and waits until it is built.
 func (f *fleet) Foreign(name string) local.Machine {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
 	key, public, err := cloudinit.NewHostKey([]byte(strings.Repeat("s", 32)), name)
 	f.must(err)
+	m := f.makeMachine(name, key, public)
+	f.must(os.MkdirAll(f.path("runtime"), 0o700))
+	f.must(remote.Pin(f.path("runtime", "known_hosts"), m.PrivateIP, 2222, public))
+	return m
+}
+
+// Original makes a webserver as the shell toolkit does: with the build key as
+// its host key, and neither a tag nor a pin.
+func (f *fleet) Original(name string) local.Machine {
+	f.t.Helper()
+	key, err := os.ReadFile(f.path("key"))
+	f.must(err)
+	m := f.makeMachine(name, string(key), f.key.PublicKey())
+	dialer := remote.Dialer{User: "agile", Port: 2222, Signer: f.key, SharedHostKey: f.key.PublicKey(), KnownHosts: f.path("none")}
+	conn, err := dialer.Dial(f.t.Context(), m.PrivateIP)
+	f.must(err)
+	defer conn.Close()
+	_, err = conn.Run(f.t.Context(), "sh application/configuration/InitialiseConfigurationByApplication.sh", nil)
+	f.must(err)
+	return m
+}
+
+// makeMachine makes a machine with that host key, and waits until it is built.
+func (f *fleet) makeMachine(name, key string, public ssh.PublicKey) local.Machine {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
 	data, err := cloudinit.Render(cloudinit.Webserver{
 		Hostname: name, User: "agile", HostKeyPrivate: key,
 		AuthorizedKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(f.key.PublicKey())))},
@@ -393,8 +418,6 @@ func (f *fleet) Foreign(name string) local.Machine {
 	for {
 		m, ok := f.Machine(f.vendorID(server.ID))
 		if ok && m.Phase == local.Built {
-			f.must(os.MkdirAll(f.path("runtime"), 0o700))
-			f.must(remote.Pin(f.path("runtime", "known_hosts"), m.PrivateIP, 2222, public))
 			return m
 		}
 		select {

@@ -58,6 +58,7 @@ type Cloud struct {
 	quota  *quota
 	once   lookups
 	adding turn // of records
+	known  knownRecords
 }
 
 var (

@@ -49,6 +49,7 @@ func (c *Cloud) records(ctx context.Context, name string) ([]provider.Record, er
 			ID: strconv.Itoa(r.ID), Name: name, Address: addr, TTL: time.Duration(r.TTL) * time.Second,
 		})
 	}
+	c.known.set(name, records)
 	return records, nil
 }
 
@@ -88,8 +89,8 @@ func (c *Cloud) AddRecord(ctx context.Context, name string, address netip.Addr, 
 	return named(c.addRecord(ctx, name, address.Unmap(), ttl))
 }
 
-// addRecord looks before it adds, as the vendor adds again what is there; one
-// at a time, or two would look and then both add.
+// addRecord looks before it adds, as the vendor adds again what is there; once a
+// run, and one at a time, or two would look and then both add.
 func (c *Cloud) addRecord(ctx context.Context, name string, address netip.Addr, ttl time.Duration) error {
 	what := fmt.Sprintf("adding A record %s %s", name, address)
 	relative, err := c.relative(name)
@@ -103,11 +104,15 @@ func (c *Cloud) addRecord(ctx context.Context, name string, address netip.Addr, 
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer c.adding.give()
-	there, err := c.records(ctx, name)
+	there, known := c.known.get(name)
+	if !known {
+		there, err = c.records(ctx, name)
+	}
 	if err != nil || slices.ContainsFunc(there, func(r provider.Record) bool { return r.Address == address }) {
 		return err
 	}
-	_, err = call(ctx, what, func(ctx context.Context) (*godo.DomainRecord, error) {
+	c.known.forget(name) // until it is sure what became of it
+	made, err := call(ctx, what, func(ctx context.Context) (*godo.DomainRecord, error) {
 		record, _, err := c.api.Domains.CreateRecord(ctx, c.config.Zone, &godo.DomainRecordEditRequest{
 			Type: "A", Name: relative, Data: address.String(), TTL: int(max(ttl, shortestTTL).Seconds()),
 		})
@@ -116,7 +121,11 @@ func (c *Cloud) addRecord(ctx context.Context, name string, address netip.Addr, 
 		}
 		return record, err
 	})
-	return c.aboutZone(what, err)
+	if err != nil {
+		return c.aboutZone(what, err)
+	}
+	c.known.set(name, append(there, provider.Record{ID: strconv.Itoa(made.ID), Name: name, Address: address, TTL: max(ttl, shortestTTL)}))
+	return nil
 }
 
 // RemoveRecord implements provider.DNS.
@@ -129,5 +138,6 @@ func (c *Cloud) RemoveRecord(ctx context.Context, id string) error {
 	_, err = call(ctx, what, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, empty(c.api.Domains.DeleteRecord(ctx, c.config.Zone, number))
 	})
+	c.known.remove(id) // be it gone or in doubt
 	return named(err)
 }
