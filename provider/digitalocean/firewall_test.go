@@ -1,7 +1,10 @@
 package digitalocean_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +97,21 @@ func TestFirewallFails(t *testing.T) {
 	}
 }
 
+// giveUp is a transport after whose answer to the order nobody wants more.
+type giveUp struct{ cancel context.CancelFunc }
+
+func (g giveUp) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || r.URL.Path != "/v2/droplets" {
+		return response, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	g.cancel()
+	return response, err
+}
+
 // attachedInSpiteOfTheEnd: the create's context ends between order and
 // firewall, and the server is not left open.
 func attachedInSpiteOfTheEnd(t *testing.T, checker *checker) {
@@ -101,17 +119,15 @@ func attachedInSpiteOfTheEnd(t *testing.T, checker *checker) {
 	firewall := api.AddFirewall("adt-webserver-b1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	api.Fail(attaching, digitaloceantest.Fault{Do: cancel})
-	server, err := checker.open(t, api, furnishedFirewall).Create(ctx, provider.Spec{Name: "ws-1"})
-	if err != nil {
-		t.Fatal(err)
+	cloud := checker.open(t, api, func(c *digitalocean.Config) { c.Firewall, c.Transport = true, giveUp{cancel} })
+	server, err := cloud.Create(ctx, provider.Spec{Name: "ws-1"})
+	if err != nil || ctx.Err() == nil {
+		t.Fatal(err, ctx.Err())
 	}
 	if got := api.Attached(t, firewall); !slices.Equal(got, []string{server.ID}) {
 		t.Errorf("attached %v", got)
 	}
 }
-
-func furnishedFirewall(c *digitalocean.Config) { c.Firewall = true }
 
 // TestFirewallIsSilent: a create does not wait for it for ever.
 func TestFirewallIsSilent(t *testing.T) {
