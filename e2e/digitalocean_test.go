@@ -297,7 +297,7 @@ func (f *fleet) watchArguments() func() string {
 			select {
 			case <-stop:
 				return
-			case <-time.After(2 * time.Millisecond):
+			case <-time.After(10 * time.Millisecond):
 			}
 		}
 	}()

@@ -149,6 +149,7 @@ type fleet struct {
 	account  settings                 // of it
 	backing  backing                  // of it
 	vendorID func(string) string      // the vendor's id of the cloud's machine
+	dial     string                   // folder of the local cloud through which its machines are reached
 }
 
 // newFleet makes an installation with the fast configuration and the changes
@@ -164,7 +165,8 @@ func newFleetAt(t testing.TB, vendor string, changes settings) *fleet {
 	f := &fleet{t: t, home: t.TempDir(), vendorID: func(id string) string { return id }}
 	f.trace = filepath.Join(f.home, "trace")
 	if vendor == "digitalocean" {
-		f.openAccount()
+		f.openAccount(&f.backing)
+		f.dial = f.path("cloud") // the network to the machines can fail as well
 	}
 	f.configure(changes)
 
@@ -250,8 +252,8 @@ func (f *fleet) Command(ctx context.Context, env []string, args ...string) *exec
 	// second before each exit.
 	race := strings.TrimSpace(os.Getenv("GORACE") + " atexit_sleep_ms=0 halt_on_error=1")
 	cmd.Env = []string{"HOME=" + f.home, "PATH=/usr/bin:/bin", "GORACE=" + race, envAdt + "=1", envTrace + "=" + f.trace}
-	if f.account != nil { // the network to the machines can fail as well
-		cmd.Env = append(cmd.Env, envDial+"="+f.path("cloud"))
+	if f.dial != "" {
+		cmd.Env = append(cmd.Env, envDial+"="+f.dial)
 	}
 	if folder, ok := os.LookupEnv("GOCOVERDIR"); ok {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+folder)

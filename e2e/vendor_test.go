@@ -85,11 +85,11 @@ func (d *directory) serve(w http.ResponseWriter, r *http.Request) {
 	api.(http.Handler).ServeHTTP(w, r)
 }
 
-// openAccount puts the fleet's cloud behind the API of DigitalOcean.
-func (f *fleet) openAccount() {
+// openAccount puts a cloud behind the API of DigitalOcean.
+func (f *fleet) openAccount(cloud digitaloceantest.Backing) {
 	f.t.Helper()
 	token := fmt.Sprintf("dop_v1_%016d", accounts.made.Add(1))
-	f.api = digitaloceantest.New(f.t, digitaloceantest.Options{Token: token, Backing: &f.backing})
+	f.api = digitaloceantest.New(f.t, digitaloceantest.Options{Token: token, Backing: cloud})
 	f.api.AddKey("AGILE_TOOLKIT_PUBLIC_KEY-shop")
 	target, err := url.Parse(f.api.URL)
 	f.must(err)

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -30,9 +29,9 @@ const (
 func (m *Machine) HTTPS(status int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.nginx.end() // told to read its configuration again, it would answer in the old way for a while
+	m.nginx = nil
 	if status == Nothing {
-		m.nginx.end()
-		m.nginx = nil
 		return nil
 	}
 	name, until := "www.example.com", time.Now().Add(time.Hour)
@@ -42,12 +41,8 @@ func (m *Machine) HTTPS(status int) error {
 	if err := m.configure(max(status, http.StatusOK), name, until); err != nil {
 		return err
 	}
-	if m.nginx == nil {
-		var err error
-		if m.nginx, err = m.launch("nginx", "-c", m.in("nginx.conf"), "-e", m.in("nginx.err")); err != nil {
-			return err
-		}
-	} else if err := m.nginx.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	var err error
+	if m.nginx, err = m.launch("nginx", "-c", m.in("nginx.conf"), "-e", m.in("nginx.err")); err != nil {
 		return err
 	}
 	return m.await("nginx", m.nginx, func() error { return m.answers(max(status, http.StatusOK), name) })
