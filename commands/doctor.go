@@ -131,7 +131,7 @@ func examineUserData(cfg *config.Config) finding {
 		return wrong(err)
 	}
 	name := fleetOf(cfg).Name(cfg.Autoscaler.Number, "aaaa")
-	pem, public, err := cloudinit.NewHostKey(make([]byte, 32), name)
+	pem, public, err := hostKeys(cfg, signer)(make([]byte, 32), name)
 	if err != nil {
 		return wrong(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -135,7 +136,7 @@ func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Auto
 			ApplicationConfig: cfg.Build.ApplicationConfig, Deadline: cfg.HealthCheck.Deadline.Std(),
 			DialContext: dialer.DialContext,
 		},
-		HostKey: cloudinit.NewHostKey,
+		HostKey: hostKeys(cfg, signer),
 		UserData: func(name, pem string, public ssh.PublicKey) ([]byte, error) {
 			render, err := render() // not before a server is made: nothing else depends on it
 			if err != nil {
@@ -144,6 +145,20 @@ func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Auto
 			return render(name, pem, public)
 		},
 	}, nil
+}
+
+// hostKeys makes the SSH host keys of new webservers.
+func hostKeys(cfg *config.Config, buildKey ssh.Signer) func(seed []byte, name string) (string, ssh.PublicKey, error) {
+	if cfg.SSH.NewHostKeys == "own" {
+		return cloudinit.NewHostKey
+	}
+	return func([]byte, string) (string, ssh.PublicKey, error) {
+		if kind := buildKey.PublicKey().Type(); kind != ssh.KeyAlgoED25519 {
+			return "", nil, fmt.Errorf("ssh.new_host_keys: the build key is of the kind %s, must be %s", kind, ssh.KeyAlgoED25519)
+		}
+		pem, err := os.ReadFile(cfg.SSH.Key)
+		return string(pem), buildKey.PublicKey(), err
+	}
 }
 
 // dials is a vendor whose machines are reached in a way of its own.

@@ -125,7 +125,8 @@ type SSH struct {
 	Port           int      `toml:"port" doc:"The port of sshd on the webservers; left out, 22, or local.ssh_port for local servers." min:"1" max:"65535" example:"22"`
 	Key            string   `toml:"key" doc:"The private build key, readable by its owner only; left out, ~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_<build>." form:"path" example:"\"~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_mybuild\""`
 	SudoPassword   Secret   `toml:"sudo_password" doc:"The server user's password for sudo, if it needs one: file:PATH, env:NAME or the password itself." example:"\"file:~/.adt-sudo\""`
-	SharedHostKey  bool     `toml:"shared_host_key" doc:"Whether a webserver without a host key of its own in runtime/known_hosts shows the build key, as those do that the original has built. New ones get a key of their own in any case."`
+	SharedHostKey  bool     `toml:"shared_host_key" doc:"Whether a webserver without a host key of its own in runtime/known_hosts shows the build key, as those do that the original has built."`
+	NewHostKeys    string   `toml:"new_host_keys" doc:"The SSH host keys of new webservers: own (each has one that nobody else has) or build-key (all show the build key, as the original's do; it must be an ed25519 key)." oneof:"own build-key"`
 	ConnectTimeout Duration `toml:"connect_timeout" doc:"How long connecting and logging in may take; machines of one network answer at once." min:"1ms" max:"10m"`
 	CommandTimeout Duration `toml:"command_timeout" doc:"How long one command on a webserver may take." min:"1ms" max:"1h"`
 }
@@ -211,7 +212,7 @@ func defaults() Config {
 			Repository: "https://github.com/wintersys-projects/adt-webserver-scripts.git",
 		},
 		Datastore: Datastore{Driver: "file", Path: "~/datastore"},
-		SSH:       SSH{ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
+		SSH:       SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
 		Build: Build{
 			Preset:           "original",
 			ReadyMarker:      "runtime/WEBSERVER_READY",

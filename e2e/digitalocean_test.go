@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -313,4 +314,102 @@ func (f *fleet) watchArguments() func() string {
 func middle(pem string) string {
 	lines := strings.Split(strings.TrimSpace(pem), "\n")
 	return strings.TrimSpace(lines[len(lines)/2])
+}
+
+// TestSharedHostKey: where it is wanted, new webservers show the build key as
+// those of the original do, and are known by it.
+func TestSharedHostKey(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, "digitalocean", settings{"ssh.new_host_keys": `"build-key"`})
+	f.Tick("scale", "--count", "1")
+	f.Settle(1)
+	boot, err := cloudinit.Parse(f.api.UserData(t, f.Members()[0].ID))
+	f.must(err)
+	key, err := os.ReadFile(f.path("key"))
+	f.must(err)
+	if boot.HostKeyPrivate != string(key) {
+		t.Error("the host key is not the build key")
+	}
+	f.Tick("healthcheck")
+}
+
+// TestDoctorOfAnAccount: what is missing there has its line.
+func TestDoctorOfAnAccount(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, "digitalocean", settings{"digitalocean.vpc": `"shop"`, "digitalocean.firewall": `true`, "website.url": `"www.example.com"`})
+	lines := func() map[string]bool {
+		t.Helper()
+		var findings []struct {
+			What, Detail, Hint string
+			OK                 bool
+		}
+		r := f.Run("doctor", "--json")
+		if err := json.Unmarshal([]byte(r.stdout), &findings); err != nil {
+			t.Fatal(err, r)
+		}
+		found := map[string]bool{}
+		for _, x := range findings {
+			found[x.What] = x.OK
+			if !x.OK && x.Hint == "" && !strings.Contains(x.Detail, ": ") {
+				t.Errorf("nothing is said to do about %s: %s", x.What, x.Detail)
+			}
+		}
+		return found
+	}
+	account := []string{"token", "region lon1", "size s-1vcpu-2gb", "image debian-13-x64", "SSH key AGILE_TOOLKIT_PUBLIC_KEY-shop", "servers", "DNS"}
+	lacking := []string{"VPC shop", "firewall adt-webserver-shop"}
+	before := f.api.Requests()
+	found := lines()
+	for _, what := range account {
+		if !found[what] {
+			t.Errorf("%s is wrong: %v", what, found)
+		}
+	}
+	for _, what := range lacking {
+		if ok, there := found[what]; ok || !there {
+			t.Errorf("%s is fine: %v", what, found)
+		}
+	}
+	f.api.AddVPC("shop", "lon1")
+	f.api.AddFirewall("adt-webserver-shop")
+	found = lines()
+	for _, what := range append(account, lacking...) {
+		if !found[what] {
+			t.Errorf("%s is wrong: %v", what, found)
+		}
+	}
+	for operation, n := range f.api.Requests() {
+		if !strings.HasPrefix(operation, "GET ") && n > before[operation] {
+			t.Errorf("it changed something: %s", operation)
+		}
+	}
+	f.configure(settings{"digitalocean.token": `"dop_v1_wrong"`})
+	if found := lines(); found["token"] {
+		t.Error("a wrong token is fine")
+	}
+}
+
+// TestCost: what the fleet costs, and what a change would.
+func TestCost(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, "digitalocean", nil)
+	for args, want := range map[string]string{
+		"scale --dry-run --count 3": "it would cost 36.00 USD a month (0.054 an hour) more",
+	} {
+		if r := f.Tick(strings.Fields(args)...); !strings.Contains(r.stdout, want) {
+			t.Errorf("want %q: %v", want, r)
+		}
+	}
+	f.Tick("scale", "--count", "3")
+	if r := f.Tick("scale", "--dry-run"); !strings.Contains(r.stdout, "it would cost 36.00 USD a month") {
+		t.Error(r)
+	}
+	f.Settle(3)
+	if r := f.Tick("status"); !strings.Contains(r.stdout, "it costs 36.00 USD a month (0.054 an hour)") {
+		t.Error(r)
+	}
+	f.Tick("scale", "--count", "1")
+	if r := f.Tick("scale", "--dry-run"); !strings.Contains(r.stdout, "it would save 24.00 USD a month") {
+		t.Error(r)
+	}
 }

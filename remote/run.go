@@ -9,8 +9,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/melbahja/goph"

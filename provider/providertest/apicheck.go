@@ -46,7 +46,7 @@ func Checked(t *testing.T, vendor, target string) string {
 func Check(vendor, target string) (url string, stop func() error, err error) {
 	shared, err := sharedFolder()
 	if errors.Is(err, fs.ErrNotExist) && slices.Contains(strings.Split(os.Getenv("ADT_REQUIRE"), ","), "apicheck") {
-		return "", nil, fmt.Errorf("required by $ADT_REQUIRE: %v", err)
+		return "", nil, errors.New("required by $ADT_REQUIRE: " + err.Error()) // not to be taken for a reason to go without
 	}
 	if err != nil {
 		return "", nil, err
@@ -60,7 +60,7 @@ func Check(vendor, target string) (url string, stop func() error, err error) {
 	build := exec.Command("go", "build", "-o", checker, "./cmd/apicheck")
 	build.Dir = filepath.Join(shared, "apicheck")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", nil, fmt.Errorf("building the checker: %v\n%s", err, out)
+		return "", nil, fmt.Errorf("building the checker: %w\n%s", err, out)
 	}
 	proxy := exec.Command(checker, "-spec", filepath.Join(shared, "openapi", vendor+".json"), "-target", target)
 	var stderr bytes.Buffer
@@ -79,12 +79,12 @@ func Check(vendor, target string) (url string, stop func() error, err error) {
 		var said bytes.Buffer
 		_, readErr := said.ReadFrom(out)
 		if err := errors.Join(readErr, proxy.Wait()); err != nil {
-			return fmt.Errorf("the description of %s: %v\n%s%s", vendor, err, &said, &stderr)
+			return fmt.Errorf("the description of %s: %w\n%s%s", vendor, err, &said, &stderr)
 		}
 		return nil
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("the checker did not start: %v; %v", err, stop())
+		return "", nil, fmt.Errorf("the checker did not start: %w", errors.Join(err, stop()))
 	}
 	return "http://" + strings.TrimSpace(address), stop, nil
 }
