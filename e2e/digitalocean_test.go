@@ -14,7 +14,7 @@ import (
 
 	"adt/cloudinit"
 	"adt/events"
-	"adt/provider/digitaloceantest"
+	"adt/provider/apitest"
 	"adt/provider/local"
 )
 
@@ -267,8 +267,8 @@ func TestNoSecretIsTold(t *testing.T) {
 }
 
 // createFaults are ways in which the outcome of a create is lost.
-func createFaults() map[string]digitaloceantest.Fault {
-	return map[string]digitaloceantest.Fault{
+func createFaults() map[string]apitest.Fault {
+	return map[string]apitest.Fault{
 		"cut":       {Cut: true, Times: 1},
 		"cut, made": {Cut: true, After: true, Times: 1},
 		"500":       {Status: 500, Times: 1},
@@ -278,8 +278,8 @@ func createFaults() map[string]digitaloceantest.Fault {
 }
 
 // refusals are answers other than what was asked for.
-func refusals() []digitaloceantest.Fault {
-	return []digitaloceantest.Fault{{Status: 401}, {Status: 403}, {Status: 422}, {Status: 429}, {Status: 500}, {Cut: true}, {Body: "{}"}}
+func refusals() []apitest.Fault {
+	return []apitest.Fault{{Status: 401}, {Status: 403}, {Status: 422}, {Status: 429}, {Status: 500}, {Cut: true}, {Body: "{}"}}
 }
 
 // watchArguments collects the argument lists of all processes until the

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -17,7 +18,7 @@ type Fault struct {
 	Header http.Header // besides those of every answer
 	Body   string      // as it is; when empty, a refusal as the vendor words it
 
-	Cut  bool // close the connection instead of an answer
+	Cut  bool // close the connection instead of an answer, or in the middle of Body
 	Hang bool // answer nothing until the client gives up
 
 	After bool   // the operation is done before it fails
@@ -87,24 +88,37 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, operation string, do
 	case fault.After:
 		do(httptest.NewRecorder(), r)
 	}
+	a.fail(w, r, fault)
+}
+
+func (a *API) fail(w http.ResponseWriter, r *http.Request, fault Fault) {
 	switch {
 	case fault.Hang:
 		select {
 		case <-r.Context().Done():
 		case <-a.over:
 		}
-		fallthrough
-	case fault.Cut:
 		panic(http.ErrAbortHandler) // closes the connection without a word
+	case fault.Cut && fault.Body == "":
+		panic(http.ErrAbortHandler)
+	case fault.Cut: // the client is told to expect more
+		w.Header().Set("Content-Length", strconv.Itoa(2*len(fault.Body)))
 	}
-	maps.Copy(w.Header(), fault.Header)
+	for name, values := range fault.Header {
+		w.Header()[http.CanonicalHeaderKey(name)] = values
+	}
+	status := max(fault.Status, http.StatusOK)
 	if fault.Body == "" {
-		a.refuse(w, fault.Status)
+		a.refuse(w, status)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(max(fault.Status, http.StatusOK))
+	w.WriteHeader(status)
 	_, _ = w.Write([]byte(fault.Body))
+	if fault.Cut {
+		_ = http.NewResponseController(w).Flush() // or nothing at all would arrive
+		panic(http.ErrAbortHandler)
+	}
 }
 
 func (a *API) begin(operation string) Fault {

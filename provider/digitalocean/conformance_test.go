@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
 	"adt/provider/digitaloceantest"
 	"adt/provider/providertest"
@@ -108,7 +109,7 @@ func stalled(t *testing.T) *digitalocean.Cloud {
 		"GET /v2/droplets", "GET /v2/account/keys", "DELETE /v2/droplets/{id}",
 		"GET /v2/domains/{zone}/records", "DELETE /v2/domains/{zone}/records/{id}",
 	} {
-		api.Fail(operation, digitaloceantest.Fault{Hang: true})
+		api.Fail(operation, apitest.Fault{Hang: true})
 	}
 	return open(t, settings(api))
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
-	"adt/provider/digitaloceantest"
 )
 
 func TestCreate(t *testing.T) {
@@ -168,7 +168,7 @@ func TestWhatIsKnownIsReturned(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := account(t)
-			api.Fail("POST /v2/droplets", digitaloceantest.Fault{Status: 202, Body: c.body})
+			api.Fail("POST /v2/droplets", apitest.Fault{Status: 202, Body: c.body})
 			server, err := open(t, settings(api)).Create(t.Context(), provider.Spec{Name: "ws-1"})
 			if server.ID != c.id || c.id != "" && server.Name != "ws-1" {
 				t.Errorf("returned %+v", server)
@@ -227,7 +227,7 @@ func failedLookUp(t *testing.T, checker *checker) {
 	for _, operation := range []string{"GET /v2/account/keys", "GET /v2/vpcs", "GET /v2/firewalls"} {
 		api := complete(t)
 		cloud := checker.open(t, api, furnished)
-		api.Fail(operation, digitaloceantest.Fault{Status: 429, Times: 1})
+		api.Fail(operation, apitest.Fault{Status: 429, Times: 1})
 		for i, want := range []error{provider.ErrRateLimited, nil, nil} {
 			if _, err := cloud.Create(t.Context(), provider.Spec{Name: "ws-1"}); !errors.Is(err, want) {
 				t.Errorf("%s, create %d: %v, want %v", operation, i, err, want)
@@ -247,7 +247,7 @@ func failedLookUp(t *testing.T, checker *checker) {
 func TestWaitingForALookUpEnds(t *testing.T) {
 	api := account(t)
 	asked := make(chan struct{})
-	api.Fail("GET /v2/account/keys", digitaloceantest.Fault{Hang: true, Do: func() { close(asked) }})
+	api.Fail("GET /v2/account/keys", apitest.Fault{Hang: true, Do: func() { close(asked) }})
 	cloud := open(t, settings(api))
 	first, giveUp := context.WithCancel(t.Context())
 	over := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
 	"adt/provider/digitaloceantest"
 )
@@ -82,7 +83,7 @@ func TestFilterIsNotTrusted(t *testing.T) {
 		`{"id":5,"type":"A","name":"@","data":"203.0.113.5","ttl":60},` +
 		`{"id":6,"type":"A","name":"WWW","data":"203.0.113.6","ttl":60}],"meta":{"total":6},"links":{}}`
 	api := account(t)
-	api.Fail("GET /v2/domains/{zone}/records", digitaloceantest.Fault{Body: body})
+	api.Fail("GET /v2/domains/{zone}/records", apitest.Fault{Body: body})
 	cloud := open(t, settings(api))
 	for name, want := range map[string]string{"www.example.com": "[1 6]", "WWW.Example.com": "[1 6]", "example.com": "[5]", "w.example.com": "[]"} {
 		records, err := cloud.Records(t.Context(), name)
@@ -109,7 +110,7 @@ func TestRecordsThatAreNone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := account(t)
-			api.Fail("GET /v2/domains/{zone}/records", digitaloceantest.Fault{Body: `{"domain_records":[` + record + `],"meta":{"total":1}}`})
+			api.Fail("GET /v2/domains/{zone}/records", apitest.Fault{Body: `{"domain_records":[` + record + `],"meta":{"total":1}}`})
 			records, err := open(t, settings(api)).Records(t.Context(), "www.example.com")
 			wantKind(t, err, provider.ErrTemporary, api.Token)
 			if records != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
 	"adt/provider/digitaloceantest"
 )
@@ -119,7 +120,7 @@ func TestRefusals(t *testing.T) {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				api := complete(t)
-				api.Fail(c.operation, digitaloceantest.Fault{Status: kind.status, Body: kind.body})
+				api.Fail(c.operation, apitest.Fault{Status: kind.status, Body: kind.body})
 				want := kind.want
 				if kind.status == http.StatusNotFound && c.aboutZone() {
 					want = nil
@@ -139,19 +140,19 @@ func TestStrangeAnswers(t *testing.T) {
 		return "<html>\n<b>bad</b> Authorization: Bearer " + api.Token + "\x1b"
 	}
 	for _, c := range calls() {
-		for name, fault := range map[string]func(*digitaloceantest.Server) digitaloceantest.Fault{
-			"a cut connection": func(*digitaloceantest.Server) digitaloceantest.Fault { return digitaloceantest.Fault{Cut: true} },
-			"a cut body": func(*digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Cut: true, Body: `{"droplets":[`}
+		for name, fault := range map[string]func(*digitaloceantest.Server) apitest.Fault{
+			"a cut connection": func(*digitaloceantest.Server) apitest.Fault { return apitest.Fault{Cut: true} },
+			"a cut body": func(*digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Cut: true, Body: `{"droplets":[`}
 			},
-			"a cut error": func(*digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Cut: true, Status: 422, Body: `{"message":`}
+			"a cut error": func(*digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Cut: true, Status: 422, Body: `{"message":`}
 			},
-			"a page": func(api *digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Body: quoting(api)}
+			"a page": func(api *digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Body: quoting(api)}
 			},
-			"a gateway's page": func(api *digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Status: 502, Body: quoting(api)}
+			"a gateway's page": func(api *digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Status: 502, Body: quoting(api)}
 			},
 			"{}":            bodied(`{}`),
 			"null":          bodied(`null`),
@@ -161,12 +162,12 @@ func TestStrangeAnswers(t *testing.T) {
 			"no total":      bodied(`{"droplets":[],"ssh_keys":[],"vpcs":[],"firewalls":[],"domain_records":[],"sizes":[],"droplet":{},"domain_record":{},"meta":{}}`),
 			"null items":    bodied(`{"droplets":[null],"ssh_keys":[null],"vpcs":[null],"firewalls":[null],"domain_records":[null],"sizes":[null],"meta":{"total":1}}`),
 			"wrong types":   bodied(`{"droplets":{},"ssh_keys":1,"vpcs":"","firewalls":{},"domain_records":{},"sizes":{},"droplet":[],"domain_record":[],"meta":{"total":"0"}}`),
-			"no content":    func(*digitaloceantest.Server) digitaloceantest.Fault { return digitaloceantest.Fault{Status: 204} },
-			"a redirect": func(api *digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Status: 302, Header: http.Header{"Location": {elsewhere.URL + "/v2/droplets"}}}
+			"no content":    func(*digitaloceantest.Server) apitest.Fault { return apitest.Fault{Status: 204} },
+			"a redirect": func(api *digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Status: 302, Header: http.Header{"Location": {elsewhere.URL + "/v2/droplets"}}}
 			},
-			"a lasting redirect": func(api *digitaloceantest.Server) digitaloceantest.Fault {
-				return digitaloceantest.Fault{Status: 308, Header: http.Header{"Location": {elsewhere.URL + "/v2/droplets"}}}
+			"a lasting redirect": func(api *digitaloceantest.Server) apitest.Fault {
+				return apitest.Fault{Status: 308, Header: http.Header{"Location": {elsewhere.URL + "/v2/droplets"}}}
 			},
 		} {
 			if name == "no content" && strings.HasPrefix(c.operation, http.MethodDelete) {
@@ -191,8 +192,8 @@ func TestStrangeAnswers(t *testing.T) {
 	})
 }
 
-func bodied(body string) func(*digitaloceantest.Server) digitaloceantest.Fault {
-	return func(*digitaloceantest.Server) digitaloceantest.Fault { return digitaloceantest.Fault{Body: body} }
+func bodied(body string) func(*digitaloceantest.Server) apitest.Fault {
+	return func(*digitaloceantest.Server) apitest.Fault { return apitest.Fault{Body: body} }
 }
 
 // TestCallersEnd is a call that nobody answers until its context is over.
@@ -205,11 +206,11 @@ func TestCallersEnd(t *testing.T) {
 			furnished(&config)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			api.Fail(c.operation, digitaloceantest.Fault{Hang: true, Do: cancel})
+			api.Fail(c.operation, apitest.Fault{Hang: true, Do: cancel})
 			wantKind(t, c.do(ctx, open(t, config)), context.Canceled, api.Token)
 
 			api = complete(t)
-			api.Fail(c.operation, digitaloceantest.Fault{Hang: true})
+			api.Fail(c.operation, apitest.Fault{Hang: true})
 			config.Token, config.APIURL = api.Token, api.URL
 			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
@@ -251,7 +252,7 @@ func TestWelcomeAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := account(t)
-			api.Fail("GET /v2/droplets", digitaloceantest.Fault{Status: 429, Header: c.header})
+			api.Fail("GET /v2/droplets", apitest.Fault{Status: 429, Header: c.header})
 			_, err := open(t, settings(api)).List(t.Context())
 			var limited *provider.RateLimitError
 			if !errors.As(err, &limited) {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
 	"adt/provider/digitaloceantest"
 )
@@ -76,7 +77,7 @@ func allIsFine(t *testing.T, checker *checker) {
 
 // TestExamineFinds each thing that is wrong, and says what to do.
 func TestExamineFinds(t *testing.T) {
-	fail := func(operation string, fault digitaloceantest.Fault) func(*testing.T, *digitaloceantest.Server, *digitalocean.Config) {
+	fail := func(operation string, fault apitest.Fault) func(*testing.T, *digitaloceantest.Server, *digitalocean.Config) {
 		return func(_ *testing.T, api *digitaloceantest.Server, _ *digitalocean.Config) { api.Fail(operation, fault) }
 	}
 	set := func(change func(*digitalocean.Config)) func(*testing.T, *digitaloceantest.Server, *digitalocean.Config) {
@@ -88,15 +89,15 @@ func TestExamineFinds(t *testing.T) {
 		want   map[string]string // what -> part of detail and hint
 	}{
 		"a wrong token": {set(func(c *digitalocean.Config) { c.Token += "x" }), map[string]string{"token": "make a new token"}},
-		"a locked account": {fail("GET /v2/account", digitaloceantest.Fault{Body: locked}), map[string]string{
+		"a locked account": {fail("GET /v2/account", apitest.Fault{Body: locked}), map[string]string{
 			"token": "the account is locked",
 		}},
-		"an account that may not be read": {fail("GET /v2/account", digitaloceantest.Fault{Status: 403}), map[string]string{
+		"an account that may not be read": {fail("GET /v2/account", apitest.Fault{Status: 403}), map[string]string{
 			"token": "give the token the scope account:read",
 		}},
-		"no account":      {fail("GET /v2/account", digitaloceantest.Fault{Body: "{}"}), map[string]string{"token": "try again"}},
-		"account is null": {fail("GET /v2/account", digitaloceantest.Fault{Body: `{"account":null}`}), map[string]string{"token": "try again"}},
-		"an outage":       {fail("GET /v2/account", digitaloceantest.Fault{Status: 503}), map[string]string{"token": "try again"}},
+		"no account":      {fail("GET /v2/account", apitest.Fault{Body: "{}"}), map[string]string{"token": "try again"}},
+		"account is null": {fail("GET /v2/account", apitest.Fault{Body: `{"account":null}`}), map[string]string{"token": "try again"}},
+		"an outage":       {fail("GET /v2/account", apitest.Fault{Status: 503}), map[string]string{"token": "try again"}},
 		"another region": {set(func(c *digitalocean.Config) { c.Region = "sfo1" }), map[string]string{
 			"region sfo1":         "not available for new servers",
 			"size s-1vcpu-2gb":    "not available in region sfo1: choose another",
@@ -112,8 +113,8 @@ func TestExamineFinds(t *testing.T) {
 		"size elsewhere": {set(func(c *digitalocean.Config) { c.Size = "g-2vcpu-8gb" }), map[string]string{"size g-2vcpu-8gb": "not available in region lon1"}},
 		"no such image":  {set(func(c *digitalocean.Config) { c.Image = "debian-1" }), map[string]string{"image debian-1": "correct digitalocean.image"}},
 		"no snapshot":    {set(func(c *digitalocean.Config) { c.Image = "17" }), map[string]string{"image 17": "correct digitalocean.image"}},
-		"image is null":  {fail("GET /v2/images/{id}", digitaloceantest.Fault{Body: `{"image":null}`}), map[string]string{"image debian-13-x64": "try again"}},
-		"image is {}":    {fail("GET /v2/images/{id}", digitaloceantest.Fault{Body: `{}`}), map[string]string{"image debian-13-x64": "try again"}},
+		"image is null":  {fail("GET /v2/images/{id}", apitest.Fault{Body: `{"image":null}`}), map[string]string{"image debian-13-x64": "try again"}},
+		"image is {}":    {fail("GET /v2/images/{id}", apitest.Fault{Body: `{}`}), map[string]string{"image debian-13-x64": "try again"}},
 		"no such key":    {set(func(c *digitalocean.Config) { c.SSHKey = "mine" }), map[string]string{"SSH key mine": "add the public build key"}},
 		"no such VPC":    {set(func(c *digitalocean.Config) { c.VPC = "mine" }), map[string]string{"VPC mine": "correct digitalocean.vpc"}},
 		"no firewall":    {set(func(c *digitalocean.Config) { c.Build = "b2" }), map[string]string{"firewall adt-webserver-b2": "digitalocean.firewall to false"}},
@@ -125,14 +126,14 @@ func TestExamineFinds(t *testing.T) {
 			c.QuotaReserve = 100
 			api.SetQuota(50)
 		}, map[string]string{"API quota": "100 in reserve"}},
-		"regions not permitted":   {fail("GET /v2/regions", digitaloceantest.Fault{Status: 403}), map[string]string{"region lon1": "scope regions:read"}},
-		"sizes not permitted":     {fail("GET /v2/sizes", digitaloceantest.Fault{Status: 403}), map[string]string{"size s-1vcpu-2gb": "scope sizes:read"}},
-		"images not permitted":    {fail("GET /v2/images/{id}", digitaloceantest.Fault{Status: 403}), map[string]string{"image debian-13-x64": "scope image:read"}},
-		"keys not permitted":      {fail("GET /v2/account/keys", digitaloceantest.Fault{Status: 403}), map[string]string{"SSH key " + buildKey: "scope ssh_key:read"}},
-		"VPCs not permitted":      {fail("GET /v2/vpcs", digitaloceantest.Fault{Status: 403}), map[string]string{"VPC net": "scope vpc:read"}},
-		"firewalls not permitted": {fail("GET /v2/firewalls", digitaloceantest.Fault{Status: 403}), map[string]string{"firewall adt-webserver-b1": "scope firewall:read"}},
-		"droplets not permitted":  {fail("GET /v2/droplets", digitaloceantest.Fault{Status: 403}), map[string]string{"firewall adt-webserver-b1": "droplet:read"}},
-		"too many requests":       {fail("GET /v2/sizes", digitaloceantest.Fault{Status: 429}), map[string]string{"size s-1vcpu-2gb": "try again"}},
+		"regions not permitted":   {fail("GET /v2/regions", apitest.Fault{Status: 403}), map[string]string{"region lon1": "scope regions:read"}},
+		"sizes not permitted":     {fail("GET /v2/sizes", apitest.Fault{Status: 403}), map[string]string{"size s-1vcpu-2gb": "scope sizes:read"}},
+		"images not permitted":    {fail("GET /v2/images/{id}", apitest.Fault{Status: 403}), map[string]string{"image debian-13-x64": "scope image:read"}},
+		"keys not permitted":      {fail("GET /v2/account/keys", apitest.Fault{Status: 403}), map[string]string{"SSH key " + buildKey: "scope ssh_key:read"}},
+		"VPCs not permitted":      {fail("GET /v2/vpcs", apitest.Fault{Status: 403}), map[string]string{"VPC net": "scope vpc:read"}},
+		"firewalls not permitted": {fail("GET /v2/firewalls", apitest.Fault{Status: 403}), map[string]string{"firewall adt-webserver-b1": "scope firewall:read"}},
+		"droplets not permitted":  {fail("GET /v2/droplets", apitest.Fault{Status: 403}), map[string]string{"firewall adt-webserver-b1": "droplet:read"}},
+		"too many requests":       {fail("GET /v2/sizes", apitest.Fault{Status: 429}), map[string]string{"size s-1vcpu-2gb": "try again"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

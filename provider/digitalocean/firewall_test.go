@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
-	"adt/provider/digitaloceantest"
 )
 
 const attaching = "POST /v2/firewalls/{id}/droplets"
@@ -45,20 +45,20 @@ func attached(t *testing.T, checker *checker) {
 // said once that it stands open.
 func TestFirewallFails(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault digitaloceantest.Fault
+		fault apitest.Fault
 		tries int
 		noted bool
 	}{
-		"unauthorised":   {digitaloceantest.Fault{Status: 401}, 1, true},
-		"forbidden":      {digitaloceantest.Fault{Status: 403}, 1, true},
-		"rate limited":   {digitaloceantest.Fault{Status: 429}, 1, true},
-		"gone":           {digitaloceantest.Fault{Status: 404}, 3, true},
-		"refused":        {digitaloceantest.Fault{Status: 422}, 3, true},
-		"server error":   {digitaloceantest.Fault{Status: 500}, 3, true},
-		"cut":            {digitaloceantest.Fault{Cut: true}, 3, true},
-		"a page":         {digitaloceantest.Fault{Body: "<html>"}, 3, true},
-		"done, then cut": {digitaloceantest.Fault{Cut: true, After: true, Times: 1}, 2, false},
-		"at first":       {digitaloceantest.Fault{Status: 422, Times: 2}, 3, false},
+		"unauthorised":   {apitest.Fault{Status: 401}, 1, true},
+		"forbidden":      {apitest.Fault{Status: 403}, 1, true},
+		"rate limited":   {apitest.Fault{Status: 429}, 1, true},
+		"gone":           {apitest.Fault{Status: 404}, 3, true},
+		"refused":        {apitest.Fault{Status: 422}, 3, true},
+		"server error":   {apitest.Fault{Status: 500}, 3, true},
+		"cut":            {apitest.Fault{Cut: true}, 3, true},
+		"a page":         {apitest.Fault{Body: "<html>"}, 3, true},
+		"done, then cut": {apitest.Fault{Cut: true, After: true, Times: 1}, 2, false},
+		"at first":       {apitest.Fault{Status: 422, Times: 2}, 3, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

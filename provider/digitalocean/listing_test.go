@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
 	"adt/provider/digitaloceantest"
 )
@@ -77,8 +78,8 @@ func TestMovingPages(t *testing.T) {
 			for i := range many + 1 {
 				ids = append(ids, api.AddDroplet(t, fmt.Sprintf("ws-%d", i), "adt-build-b1"))
 			}
-			api.Fail("GET /v2/droplets", digitaloceantest.Fault{Times: 1})
-			api.Fail("GET /v2/droplets", digitaloceantest.Fault{Times: 1, Do: func() { c.change(t, api, ids[len(ids)-1], ids[0]) }})
+			api.Fail("GET /v2/droplets", apitest.Fault{Times: 1})
+			api.Fail("GET /v2/droplets", apitest.Fault{Times: 1, Do: func() { c.change(t, api, ids[len(ids)-1], ids[0]) }})
 			servers, err := open(t, settings(api)).List(t.Context())
 			if c.want != nil {
 				wantKind(t, err, c.want, api.Token)
@@ -105,7 +106,7 @@ func TestListingsThatDoNotAddUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := account(t)
-			api.Fail("GET /v2/droplets", digitaloceantest.Fault{Body: body})
+			api.Fail("GET /v2/droplets", apitest.Fault{Body: body})
 			servers, err := open(t, settings(api)).List(t.Context())
 			wantKind(t, err, provider.ErrTemporary, api.Token)
 			if servers != nil {

@@ -5,8 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
-	"adt/provider/digitaloceantest"
 )
 
 func quotaNotedOnce(t *testing.T, checker *checker) {
@@ -43,8 +43,8 @@ func TestQuotaOfRefusals(t *testing.T) {
 	api := account(t)
 	cloud := open(t, settings(api))
 	api.SetQuota(1)
-	api.Fail("GET /v2/droplets", digitaloceantest.Fault{Status: 429, Times: 1})
-	api.Fail("GET /v2/droplets", digitaloceantest.Fault{Status: 429, Header: map[string][]string{"RateLimit-Remaining": nil}})
+	api.Fail("GET /v2/droplets", apitest.Fault{Status: 429, Times: 1})
+	api.Fail("GET /v2/droplets", apitest.Fault{Status: 429, Header: map[string][]string{"RateLimit-Remaining": nil}})
 	for range 2 {
 		if _, err := cloud.List(t.Context()); err == nil {
 			t.Error("no error")

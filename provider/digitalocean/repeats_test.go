@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"adt/provider"
+	"adt/provider/apitest"
 	"adt/provider/digitalocean"
-	"adt/provider/digitaloceantest"
 )
 
 // TestSentOnce: what creates is never sent again, whatever became of it, also
 // not by net/http on the connection that is still open from the look-ups.
 func TestSentOnce(t *testing.T) {
-	faults := map[string]digitaloceantest.Fault{
+	faults := map[string]apitest.Fault{
 		"server error": {Status: 500},
 		"unavailable":  {Status: 503},
 		"rate limited": {Status: 429},
@@ -74,19 +74,19 @@ func TestRepeats(t *testing.T) {
 			continue
 		}
 		for name, k := range map[string]struct {
-			fault digitaloceantest.Fault
+			fault apitest.Fault
 			want  int
 		}{
-			"server error": {digitaloceantest.Fault{Status: 500}, 3},
-			"bad gateway":  {digitaloceantest.Fault{Status: 502, Body: "<html>"}, 3},
-			"cut":          {digitaloceantest.Fault{Cut: true}, 3},
-			"a cut body":   {digitaloceantest.Fault{Cut: true, Body: `{"dro`}, 3},
-			"unauthorised": {digitaloceantest.Fault{Status: 401}, 1},
-			"forbidden":    {digitaloceantest.Fault{Status: 403}, 1},
-			"not found":    {digitaloceantest.Fault{Status: 404}, 1},
-			"refused":      {digitaloceantest.Fault{Status: 422}, 1},
-			"rate limited": {digitaloceantest.Fault{Status: 429}, 1},
-			"redirect":     {digitaloceantest.Fault{Status: 302}, 1},
+			"server error": {apitest.Fault{Status: 500}, 3},
+			"bad gateway":  {apitest.Fault{Status: 502, Body: "<html>"}, 3},
+			"cut":          {apitest.Fault{Cut: true}, 3},
+			"a cut body":   {apitest.Fault{Cut: true, Body: `{"dro`}, 3},
+			"unauthorised": {apitest.Fault{Status: 401}, 1},
+			"forbidden":    {apitest.Fault{Status: 403}, 1},
+			"not found":    {apitest.Fault{Status: 404}, 1},
+			"refused":      {apitest.Fault{Status: 422}, 1},
+			"rate limited": {apitest.Fault{Status: 429}, 1},
+			"redirect":     {apitest.Fault{Status: 302}, 1},
 		} {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -111,7 +111,7 @@ func TestRepeats(t *testing.T) {
 
 // TestPassingFaults: two in a row go unnoticed.
 func TestPassingFaults(t *testing.T) {
-	faults := []digitaloceantest.Fault{{Status: 500}, {Status: 503}, {Cut: true}, {Cut: true, Body: `{"droplets":[`}, {Body: "<html>"}}
+	faults := []apitest.Fault{{Status: 500}, {Status: 503}, {Cut: true}, {Cut: true, Body: `{"droplets":[`}, {Body: "<html>"}}
 	for _, c := range calls() {
 		if !strings.HasPrefix(c.operation, http.MethodGet) {
 			continue
@@ -144,7 +144,7 @@ func TestDestroyedAtTheFirstTry(t *testing.T) {
 	cloud := open(t, config)
 	id := api.AddDroplet(t, "ws-1", "adt-build-b1")
 	api.AddDroplet(t, "ws-10", "adt-build-b1")
-	api.Fail("DELETE /v2/droplets/{id}", digitaloceantest.Fault{Cut: true, After: true, Times: 1})
+	api.Fail("DELETE /v2/droplets/{id}", apitest.Fault{Cut: true, After: true, Times: 1})
 	synctest.Test(t, func(t *testing.T) {
 		if err := cloud.Destroy(t.Context(), id); !errors.Is(err, provider.ErrNotFound) {
 			t.Error(err)
@@ -189,7 +189,7 @@ func TestPauseEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		api.Fail("GET /v2/droplets", digitaloceantest.Fault{Status: 500})
+		api.Fail("GET /v2/droplets", apitest.Fault{Status: 500})
 		_, err := cloud.List(ctx)
 		wantKind(t, err, context.DeadlineExceeded, api.Token)
 	})

@@ -7,9 +7,7 @@ package digitaloceantest
 import (
 	"context"
 	"crypto/subtle"
-	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"adt/provider"
+	"adt/provider/apitest"
 )
 
 // Options are what an account begins with.
@@ -39,13 +38,13 @@ type Backing interface {
 // Server is an account with its API. Operations are named by method and
 // template: "GET /v2/droplets", "DELETE /v2/droplets/{id}".
 type Server struct {
+	*apitest.API
 	URL   string // "http://127.0.0.1:1234"
 	Token string
 
 	zone, region string
 	backing      Backing
 	inMemory     bool
-	over         chan struct{} // closed when the test ends
 
 	// making is held shared by who creates and alone by who looks, so that
 	// nobody sees a machine of the backing before it has its tags.
@@ -62,8 +61,6 @@ type Server struct {
 	firewalls []*firewall
 	limit     int // droplets at most
 	left      int // requests in this hour
-	requests  map[string]int
-	faults    map[string][]*Fault
 }
 
 // New starts an account that ends with the test. It has sizes and images, but
@@ -72,21 +69,14 @@ func New(t testing.TB, o Options) *Server {
 	s := &Server{
 		Token: orElse(o.Token, "dop_v1_0123456789abcdef"), zone: orElse(o.Zone, "example.com"), region: orElse(o.Region, "lon1"),
 		backing: o.Backing, inMemory: o.Backing == nil,
-		over: make(chan struct{}), droplets: map[string]*droplet{}, names: map[string]bool{},
+		droplets: map[string]*droplet{}, names: map[string]bool{},
 		ids: numbers{known: map[string]int{}}, limit: 1000, left: hourly,
-		requests: map[string]int{}, faults: map[string][]*Fault{},
 	}
 	if s.inMemory {
 		s.backing = &memory{}
 	}
 	s.images = s.publicImages()
-	api := httptest.NewServer(s.routes())
-	t.Cleanup(func() {
-		close(s.over) // or hanging requests would hold it up
-		api.CloseClientConnections()
-		api.Close()
-	})
-	s.URL = api.URL
+	s.API, s.URL = apitest.Start(t, refuse, s.routes)
 	return s
 }
 
@@ -101,7 +91,7 @@ func orElse(text, other string) string {
 // is none.
 type action func(r *http.Request) (status int, body any)
 
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(api *apitest.API) http.Handler {
 	mux := http.NewServeMux()
 	for operation, do := range map[string]action{
 		"GET /v2/droplets":                       s.listDroplets,
@@ -125,43 +115,36 @@ func (s *Server) routes() http.Handler {
 		"DELETE /v2/domains/{zone}/records/{id}": s.inZone(s.deleteRecord),
 	} {
 		mux.HandleFunc(operation, func(w http.ResponseWriter, r *http.Request) {
-			s.serve(w, r, operation, do)
+			s.count(w.Header())
+			api.Serve(w, r, operation, s.letIn(do))
 		})
 	}
 	return mux
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation string, do action) {
-	fault := s.begin(w, operation)
-	if fault.Do != nil {
-		fault.Do()
+// letIn does an operation for who has the token.
+func (s *Server) letIn(do action) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		status, body := http.StatusUnauthorized, any(refusal("unauthorized", "Unable to authenticate you"))
+		if s.known(r.Header.Get("Authorization")) {
+			status, body = do(r)
+		}
+		answer(w, status, body)
 	}
-	if fault.breaks() && !fault.After {
-		s.fail(w, r, fault)
-		return
-	}
-	status, body := http.StatusUnauthorized, any(refusal("unauthorized", "Unable to authenticate you"))
-	if s.known(r.Header.Get("Authorization")) {
-		status, body = do(r)
-	}
-	if fault.breaks() {
-		s.fail(w, r, fault)
-		return
-	}
-	answer(w, status, body)
 }
 
-// begin counts the request and returns its fault.
-func (s *Server) begin(w http.ResponseWriter, operation string) Fault {
+func refuse(w http.ResponseWriter, status int) {
+	answer(w, status, refusal("fault", http.StatusText(status)))
+}
+
+// count says in each answer what is left of the quota.
+func (s *Server) count(header http.Header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests[operation]++
 	s.left = max(s.left-1, 0)
-	header := w.Header()
 	header.Set("RateLimit-Limit", strconv.Itoa(hourly))
 	header.Set("RateLimit-Remaining", strconv.Itoa(s.left))
 	header.Set("RateLimit-Reset", strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10))
-	return s.nextFault(operation)
 }
 
 func (s *Server) known(authorization string) bool {
@@ -178,13 +161,6 @@ func (s *Server) SetQuota(left int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = left
-}
-
-// Requests is how many there were of each operation, whatever came of them.
-func (s *Server) Requests() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.requests)
 }
 
 // patience bounds what the backing takes for a change.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"adt/provider/apitest"
 	"adt/provider/digitaloceantest"
 	"adt/provider/providertest"
 )
@@ -130,7 +131,7 @@ func TestFaultsAreAsDescribed(t *testing.T) {
 	operations := a.Requests()
 	for _, status := range []int{400, 401, 403, 404, 422, 429, 500, 503} {
 		for operation := range operations {
-			a.Fail(operation, digitaloceantest.Fault{Status: status})
+			a.Fail(operation, apitest.Fault{Status: status})
 		}
 		for _, r := range a.requests() {
 			if got, body := ask(t, checked, a.Token, r); got != status || !strings.Contains(body, `"message"`) {
@@ -153,8 +154,8 @@ func TestWrongTokenIsRefused(t *testing.T) {
 func TestFaultsComeInTurn(t *testing.T) {
 	a := newAccount(t)
 	const operation = "GET /v2/sizes"
-	a.Fail(operation, digitaloceantest.Fault{Status: 500, Times: 2})
-	a.Fail(operation, digitaloceantest.Fault{Status: 429, Times: 1})
+	a.Fail(operation, apitest.Fault{Status: 500, Times: 2})
+	a.Fail(operation, apitest.Fault{Status: 429, Times: 1})
 	for i, want := range []int{500, 500, 429, 200} {
 		if status, _ := ask(t, a.URL, a.Token, request{"GET", "/v2/sizes", "", 0}); status != want {
 			t.Errorf("answer %d: %d, want %d", i, status, want)
@@ -167,7 +168,7 @@ func TestFaultsComeInTurn(t *testing.T) {
 
 func TestFaultAfterwards(t *testing.T) {
 	a := newAccount(t)
-	a.Fail("DELETE /v2/droplets/{id}", digitaloceantest.Fault{Status: 500, After: true})
+	a.Fail("DELETE /v2/droplets/{id}", apitest.Fault{Status: 500, After: true})
 	if status, _ := ask(t, a.URL, a.Token, request{"DELETE", "/v2/droplets/" + a.droplet, "", 0}); status != 500 {
 		t.Errorf("status %d", status)
 	}
@@ -178,7 +179,7 @@ func TestFaultAfterwards(t *testing.T) {
 
 func TestBodyIsCut(t *testing.T) {
 	a := newAccount(t)
-	a.Fail("GET /v2/sizes", digitaloceantest.Fault{Body: `{"sizes":[`, Cut: true})
+	a.Fail("GET /v2/sizes", apitest.Fault{Body: `{"sizes":[`, Cut: true})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL+"/v2/sizes", nil)
 	if err != nil {
 		t.Fatal(err)
