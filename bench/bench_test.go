@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -270,4 +271,21 @@ func BenchmarkScale15(b *testing.B) {
 		}
 	}
 	b.ReportMetric(milliseconds(total)/float64(b.N)-5000, "over-one-build-ms") // the goal is at most 10000
+}
+
+// BenchmarkStartUp: adt --version, with the SDKs of all vendors linked.
+func BenchmarkStartUp(b *testing.B) {
+	s := newSite(b, "")
+	info, err := os.Stat(s.program)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all []time.Duration
+	for b.Loop() {
+		_, took, _ := s.adt(b, []int{0}, "--version")
+		all = append(all, took)
+	}
+	slices.Sort(all)
+	b.ReportMetric(milliseconds(all[len(all)/2]), "median-ms")
+	b.ReportMetric(mebibytes(info.Size()), "size-MiB")
 }

@@ -79,7 +79,9 @@ func (d *directory) serve(w http.ResponseWriter, r *http.Request) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	api, known := d.apis.Load(token)
 	if !known {
-		http.Error(w, `{"id": "unauthorized", "message": "no such account"}`, http.StatusUnauthorized)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"id": "unauthorized", "message": "no such account"}`)
 		return
 	}
 	api.(http.Handler).ServeHTTP(w, r)
@@ -94,8 +96,11 @@ func (f *fleet) openAccount(cloud digitaloceantest.Backing) {
 	target, err := url.Parse(f.api.URL)
 	f.must(err)
 	accounts.apis.Store(token, &httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ErrorLog: log.New(io.Discard, "", 0), // of clients that gave up, as they are meant to
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		// A connection that was cut is cut here too, and a client that gave up is
+		// nothing to tell.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		ErrorLog:     log.New(io.Discard, "", 0),
 	})
 	f.vendorID = f.api.DropletID
 	f.account = settings{
