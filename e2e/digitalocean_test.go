@@ -178,7 +178,7 @@ func TestCutCreates(t *testing.T) {
 	for name, fault := range createFaults() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleetAt(t, "digitalocean", nil)
+			f := garbled(t, nil)
 			f.api.Fail("POST /v2/droplets", fault)
 			f.Tick("scale", "--count", "3")
 			f.Run("scale")
@@ -200,7 +200,7 @@ func TestCutCreates(t *testing.T) {
 func TestNoSecretIsTold(t *testing.T) {
 	t.Parallel()
 	const password, hash = "the-sudo-password-of-this-test", "$6$the-hash-of-that-password"
-	f := newFleetAt(t, "digitalocean", settings{
+	f := garbled(t, settings{
 		"ssh.sudo_password": `"` + password + `"`, "cloudinit.password_hash": `"` + hash + `"`,
 	})
 	token := strings.Trim(f.account["digitalocean.token"], `"`)

@@ -111,6 +111,16 @@ func (f *fleet) openAccount(cloud digitaloceantest.Backing) {
 	}
 }
 
+// garbled is a fleet at an API whose answers need not be the vendor's: they are
+// not held against its description.
+func garbled(t testing.TB, changes settings) *fleet {
+	t.Helper()
+	f := newFleetAt(t, "digitalocean", nil)
+	f.account["digitalocean.api_url"] = strconv.Quote(f.api.URL)
+	f.configure(changes)
+	return f
+}
+
 // backing is the fleet's local cloud as its first autoscaler meets it: with its
 // faults and outages, and with the settings of the last configure.
 type backing struct{ cloud atomic.Pointer[local.Cloud] }
