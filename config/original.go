@@ -104,7 +104,7 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 	im.leave()
 	for _, name := range OriginalFiles()[1:] {
 		if _, ok := o.Files[name]; ok {
-			im.note(Note{File: name, Key: "all of it", Verdict: Left, Why: otherFiles[name]})
+			im.note(Note{File: name, Key: "all of it", Verdict: Left, Why: whyWhole(name)})
 		}
 	}
 	slices.SortStableFunc(im.out.Notes, func(a, b Note) int {
@@ -126,12 +126,15 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 	return im.out, nil
 }
 
-// otherFiles says why the settings beside OriginalSettings are left as they are.
-var otherFiles = map[string]string{ //nolint:gochecknoglobals // a table, never written
-	"webserver_configuration_settings.dat": "it is given to new webservers as it is (cloudinit.settings)",
-	"buildstyles.dat":                      "it is given to new webservers as it is (cloudinit.settings)",
-	"firewallports.dat":                    "firewalls are not part of adt yet; the original's rules stay as they are",
-	"application.dat":                      "it is the application's business",
+// whyWhole says why a settings file beside OriginalSettings is left as it is.
+func whyWhole(file string) string {
+	switch file {
+	case "firewallports.dat":
+		return "firewalls are not part of adt yet; the original's rules stay as they are"
+	case "application.dat":
+		return "it is the application's business"
+	}
+	return "it is given to new webservers as it is (cloudinit.settings)"
 }
 
 // importer collects what is taken.
