@@ -21,6 +21,7 @@ func Test(t *testing.T, open func(t *testing.T) (store datastore.Store, bucket, 
 	for name, test := range map[string]func(*testing.T, *shelf){
 		"Absent": absent, "RoundTrip": roundTrip, "Replace": replace, "ListPrefix": listPrefix, "ListMany": listMany,
 		"DeleteExactly": deleteExactly, "Buckets": buckets, "Modified": modified, "Concurrent": concurrent, "Cancelled": cancelled,
+		"Create": create, "CreateRace": createRace, "Now": now,
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, bucket, other := open(t)
@@ -227,11 +228,86 @@ func cancelled(t *testing.T, s *shelf) {
 	_, listed := s.store.List(ctx, s.bucket, "")
 	_, got := s.store.Get(ctx, s.bucket, "key")
 	for call, err := range map[string]error{
-		"List": listed, "Get": got, "Put": s.store.Put(ctx, s.bucket, "key", nil), "Delete": s.store.Delete(ctx, s.bucket, "key"),
+		"List": listed, "Get": got, "Create": s.store.Create(ctx, s.bucket, "new", nil), "Put": s.store.Put(ctx, s.bucket, "key", nil), "Delete": s.store.Delete(ctx, s.bucket, "key"),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s says %v, want context.Canceled", call, err)
 		}
 	}
 	s.holds("key", "content")
+}
+
+// What is there is not written over, and says so.
+func create(t *testing.T, s *shelf) {
+	made := func(key, content string) error { return s.store.Create(t.Context(), s.bucket, key, []byte(content)) }
+	if err := made("autoscaler-1/LEASE:1", "first"); err != nil {
+		t.Fatalf("Create: %v", err)
+	}
+	// The same content as well: equal contents are no equal writers.
+	for _, content := range []string{"second", "first", ""} {
+		if err := made("autoscaler-1/LEASE:1", content); !errors.Is(err, datastore.ErrExists) {
+			t.Fatalf("Create of what is there says %v, want ErrExists", err)
+		}
+	}
+	s.holds("autoscaler-1/LEASE:1", "first")
+	s.put("put", "")
+	if err := made("put", "x"); !errors.Is(err, datastore.ErrExists) {
+		t.Fatalf("Create of what was put says %v, want ErrExists", err)
+	}
+	s.remove("put")
+	if err := made("put", "again"); err != nil {
+		t.Fatalf("Create after Delete: %v", err)
+	}
+	s.holds("put", "again")
+}
+
+// Of many who make the same object one does, and its content is what stays.
+func createRace(t *testing.T, s *shelf) {
+	const rounds, writers = 20, 8
+	for round := range rounds {
+		key := fmt.Sprintf("race/%d", round)
+		var mu sync.Mutex
+		var winners []string
+		var wg sync.WaitGroup
+		for w := range writers {
+			content := fmt.Sprintf("writer %d", w)
+			wg.Go(func() {
+				err := s.store.Create(t.Context(), s.bucket, key, []byte(content))
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil:
+					winners = append(winners, content)
+				case !errors.Is(err, datastore.ErrExists):
+					t.Errorf("Create: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(winners) != 1 {
+			t.Fatalf("%d of %d writers made %s: %v", len(winners), writers, key, winners)
+		}
+		s.holds(key, winners[0])
+	}
+}
+
+// Now is the clock that sets the times of objects.
+func now(t *testing.T, s *shelf) {
+	before, err := s.store.Now(t.Context())
+	if err != nil {
+		t.Fatalf("Now: %v", err)
+	}
+	s.put("key", "")
+	after, err := s.store.Now(t.Context())
+	if err != nil {
+		t.Fatalf("Now: %v", err)
+	}
+	objects, err := s.store.List(t.Context(), s.bucket, "key")
+	if err != nil || len(objects) != 1 {
+		t.Fatalf("List is %v, %v", objects, err)
+	}
+	m := objects[0].Modified
+	if m.Before(before.Add(-datastore.Precision)) || m.After(after.Add(datastore.Precision)) {
+		t.Errorf("an object written between %v and %v is of %v", before, after, m)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
@@ -117,6 +118,44 @@ func (s *Store) Put(ctx context.Context, bucket, key string, content []byte) err
 	}
 	return syncDir(folder)
 }
+
+// Create implements datastore.Store: the whole file is linked to its name,
+// which fails where there is one.
+func (s *Store) Create(ctx context.Context, bucket, key string, content []byte) error {
+	path, err := s.path(bucket, key)
+	if err != nil {
+		return err
+	}
+	fault := func(err error) error { return fmt.Errorf("file: making %s of bucket %s: %w", key, bucket, err) }
+	if err := ctx.Err(); err != nil {
+		return fault(err)
+	}
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fault(err)
+	}
+	whole, err := renameio.NewPendingFile(path, renameio.WithTempDir(folder), renameio.WithPermissions(0o600))
+	if err != nil {
+		return fault(err)
+	}
+	defer whole.Cleanup()
+	if _, err := whole.Write(content); err != nil {
+		return fault(err)
+	}
+	if err := whole.Sync(); err != nil {
+		return fault(err)
+	}
+	switch err := os.Link(whole.Name(), path); {
+	case errors.Is(err, fs.ErrExist):
+		return fault(datastore.ErrExists)
+	case err != nil:
+		return fault(err)
+	}
+	return syncDir(folder)
+}
+
+// Now implements datastore.Store: files get the time of this machine.
+func (s *Store) Now(ctx context.Context) (time.Time, error) { return time.Now(), ctx.Err() }
 
 // Delete implements datastore.Store.
 func (s *Store) Delete(ctx context.Context, bucket, key string) error {
