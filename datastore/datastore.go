@@ -50,11 +50,12 @@ type Store interface {
 	// Delete removes exactly the object with that key. One that is not there
 	// is no error.
 	Delete(ctx context.Context, bucket, key string) error
-	// Now is what the store's clock shows, by which Object.Modified is set; it may
-	// be off by Precision. It asks the store only if nothing else was asked before.
-	Now(ctx context.Context) (time.Time, error)
+	// Now is what the store's clock shows, by which Object.Modified is set; it is
+	// right within the second result. It asks the store only if nothing else was
+	// asked before.
+	Now(ctx context.Context) (now time.Time, within time.Duration, err error)
 }
 
-// Precision is by how much Store.Now and Object.Modified may differ from the
-// store's clock: some stores count whole seconds.
+// Precision is by how much Object.Modified may differ from the store's clock:
+// some stores count whole seconds.
 const Precision = 2 * time.Second

@@ -293,12 +293,12 @@ func createRace(t *testing.T, s *shelf) {
 
 // Now is the clock that sets the times of objects.
 func now(t *testing.T, s *shelf) {
-	before, err := s.store.Now(t.Context())
+	before, within, err := s.store.Now(t.Context())
 	if err != nil {
 		t.Fatalf("Now: %v", err)
 	}
 	s.put("key", "")
-	after, err := s.store.Now(t.Context())
+	after, _, err := s.store.Now(t.Context())
 	if err != nil {
 		t.Fatalf("Now: %v", err)
 	}
@@ -307,7 +307,7 @@ func now(t *testing.T, s *shelf) {
 		t.Fatalf("List is %v, %v", objects, err)
 	}
 	m := objects[0].Modified
-	if m.Before(before.Add(-datastore.Precision)) || m.After(after.Add(datastore.Precision)) {
-		t.Errorf("an object written between %v and %v is of %v", before, after, m)
+	if m.Before(before.Add(-within-datastore.Precision)) || m.After(after.Add(within+datastore.Precision)) {
+		t.Errorf("within %v, an object written between %v and %v is of %v", within, before, after, m)
 	}
 }

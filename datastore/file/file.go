@@ -154,8 +154,11 @@ func (s *Store) Create(ctx context.Context, bucket, key string, content []byte) 
 	return syncDir(folder)
 }
 
-// Now implements datastore.Store: files get the time of this machine.
-func (s *Store) Now(ctx context.Context) (time.Time, error) { return time.Now(), ctx.Err() }
+// Now implements datastore.Store: files get the time of this machine, as of its
+// last timer tick.
+func (s *Store) Now(ctx context.Context) (time.Time, time.Duration, error) {
+	return time.Now(), 10 * time.Millisecond, ctx.Err()
+}
 
 // Delete implements datastore.Store.
 func (s *Store) Delete(ctx context.Context, bucket, key string) error {

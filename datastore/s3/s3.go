@@ -165,21 +165,21 @@ func (s *Store) Delete(ctx context.Context, bucket, key string) error {
 }
 
 // Now implements datastore.Store: by the Date of the last answer.
-func (s *Store) Now(ctx context.Context) (time.Time, error) {
-	if now, ok := s.clock.now(); ok {
-		return now, ctx.Err()
+func (s *Store) Now(ctx context.Context) (time.Time, time.Duration, error) {
+	if now, within, ok := s.clock.now(); ok {
+		return now, within, ctx.Err()
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	_, err := s.client.BucketExists(ctx, "adt-asks-the-time")
-	now, ok := s.clock.now()
+	now, within, ok := s.clock.now()
 	switch {
 	case ok:
-		return now, nil // any answer has the time, a refusal too
+		return now, within, nil // any answer has the time, a refusal too
 	case err == nil:
 		err = errNoDate
 	}
-	return time.Time{}, s.fault(ctx, err, "asking for the time")
+	return time.Time{}, 0, s.fault(ctx, err, "asking for the time")
 }
 
 var errNoDate = errors.New("answers have no Date")
@@ -276,20 +276,25 @@ func kindOf(r minio.ErrorResponse) error {
 type clock struct {
 	next http.RoundTripper
 
-	mu   sync.Mutex
-	date time.Time // of the last answer
-	at   time.Time // when that was, by the process's own clock
+	mu     sync.Mutex
+	date   time.Time // in the middle of what the last answer may have meant
+	within time.Duration
+	at     time.Time // when that was, by this machine's clocks
 }
 
 // RoundTrip implements http.RoundTripper.
 func (c *clock) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := time.Now()
 	answer, err := c.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
 	if date, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		// A Date is cut to seconds, and was set somewhere between asking and now.
+		now := time.Now()
+		within := (time.Second + now.Sub(asked)) / 2
 		c.mu.Lock()
-		c.date, c.at = date, time.Now()
+		c.date, c.within, c.at = date.Add(within), within, now
 		c.mu.Unlock()
 	}
 	if kind := answer.Header.Get("Content-Type"); answer.StatusCode == http.StatusOK && r.URL.Query().Has("list-type") && !strings.Contains(kind, "xml") {
@@ -299,11 +304,15 @@ func (c *clock) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-func (c *clock) now() (time.Time, bool) {
+// now goes on from the last answer by the faster of this machine's clocks: the
+// one that never jumps stands still while a virtual machine is suspended.
+func (c *clock) now() (now time.Time, within time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.date.IsZero() {
-		return time.Time{}, false
+		return time.Time{}, 0, false
 	}
-	return c.date.Add(time.Since(c.at)), true
+	steady := time.Since(c.at)
+	wall := time.Now().Round(0).Sub(c.at.Round(0))
+	return c.date.Add(max(steady, wall)), c.within, true
 }

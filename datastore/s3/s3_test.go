@@ -217,7 +217,7 @@ func TestOutage(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := store.Now(ctx); !errors.Is(err, context.Canceled) {
+	if _, _, err := store.Now(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
