@@ -102,7 +102,7 @@ func TestAddressesMatchExactly(t *testing.T) {
 	})
 	t.Run("AddressKeys", func(t *testing.T) {
 		keys := addressKeys(first.PublicIP, netip.MustParseAddr("10.1.0.1"))
-		if want := []string{"webserverips/10.1.0.1", "beingbuiltips/10.1.0.1", "beenonline/10.1.0.1", "webserverpublicips/10.0.0.1"}; !slices.Equal(keys, want) {
+		if want := []string{"webserverips/10.1.0.1", "beingbuiltips/10.1.0.1", "beenonline/10.1.0.1", "hostkeys/10.1.0.1", "webserverpublicips/10.0.0.1"}; !slices.Equal(keys, want) {
 			t.Errorf("keys are %v", keys)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"adt/datastore"
 	"adt/events"
 	"adt/healthcheck"
 	"adt/lock"
@@ -54,6 +56,11 @@ type Settings struct {
 
 	Limits healthcheck.Limits // the configured part
 
+	Lease            time.Duration // for how long a shard is held without a renewal; 0: nobody shares
+	Holder           string        // what this machine calls itself in leases
+	StaleAfter       time.Duration // for how long the last known profile holds while the store is silent
+	RequireInstalled bool          // nothing is done before INSTALLED_SUCCESSFULLY is in the datastore
+
 	RebootCommand []string // empty only writes an event
 	CycleLimit    time.Duration
 }
@@ -65,8 +72,11 @@ type Autoscaler struct {
 	DNS      provider.DNS
 	Profiles Profiles
 	Dir      *rundir.Dir
-	SSH      *remote.Dialer
-	Prober   *healthcheck.Prober
+	// Home is the runtime directory of this machine's own autoscaler, where the
+	// shard is one that was taken over; nil is Dir.
+	Home   *rundir.Dir
+	SSH    *remote.Dialer
+	Prober *healthcheck.Prober
 	// UserData renders what a new webserver is given at its first boot.
 	UserData func(name, hostKeyPEM string, hostKey ssh.PublicKey) ([]byte, error)
 	// HostKey makes a server's SSH host key: the same for the same seed and name.
@@ -80,8 +90,11 @@ type Autoscaler struct {
 	IntN   func(int) int    // random numbers, for names
 	BootID string
 
-	preview *Inventory  // of a dry run: the inventory as it would be written; nil otherwise
-	off     atomic.Bool // SWITCH_OFF_SCALING was in the datastore when this run looked
+	preview *Inventory             // of a dry run: the inventory as it would be written; nil otherwise
+	hold    atomic.Pointer[string] // why the datastore lets nothing be done in this run; nil is no such reason
+	silent  atomic.Bool            // the datastore did not answer in this run
+	board   *board                 // what Keep read; nil is to be read
+	fence   *fence                 // nil where nobody shares
 }
 
 func (a *Autoscaler) event(reason events.Reason, server, format string, args ...any) {
@@ -94,12 +107,20 @@ func (a *Autoscaler) own(name string) bool {
 	return ok && n.Shard == a.Shard
 }
 
+// home is where pauses and protections are: one place for a machine.
+func (a *Autoscaler) home() *rundir.Dir {
+	if a.Home != nil {
+		return a.Home
+	}
+	return a.Dir
+}
+
 // lock takes one of the two command locks.
 func (a *Autoscaler) lock(name string) (func(), error) { return lock.Try(a.Dir.Path(name), time.Now()) }
 
 // change runs do while no other process changes what several commands write.
 func (a *Autoscaler) change(ctx context.Context, do func() error) error {
-	release, err := lock.Wait(ctx, a.Dir.Path(stateLock))
+	release, err := lock.Wait(ctx, a.home().Path(stateLock))
 	if err != nil {
 		return err
 	}
@@ -238,20 +259,38 @@ func (a *Autoscaler) seed() ([]byte, error) {
 	}
 }
 
-// SwitchedOff reports whether the object that turns scaling off is in the
-// config bucket.
-func (a *Autoscaler) SwitchedOff(ctx context.Context) (bool, error) {
-	const key = "SWITCH_OFF_SCALING"
+// Objects of the config bucket that hold everything back.
+const (
+	switchKey    = "SWITCH_OFF_SCALING"
+	installedKey = "INSTALLED_SUCCESSFULLY"
+)
+
+// forbidden says why the datastore lets nothing be scaled or terminated: the
+// switch is there, or the mark of a finished installation is not; "" is neither.
+func (a *Autoscaler) forbidden(ctx context.Context) (string, error) {
+	off, err := a.inConfig(ctx, switchKey)
+	if err != nil {
+		return "", err
+	}
+	if off {
+		return switchKey + " is in the datastore", nil
+	}
+	if !a.RequireInstalled {
+		return "", nil
+	}
+	installed, err := a.inConfig(ctx, installedKey)
+	if err != nil || installed {
+		return "", err
+	}
+	return installedKey + " is not in the datastore (datastore.require_installed)", nil
+}
+
+func (a *Autoscaler) inConfig(ctx context.Context, key string) (bool, error) {
 	objects, err := a.Profiles.Store.List(ctx, a.ConfigBucket, key)
 	if err != nil {
-		return false, fmt.Errorf("reading the switch %s: %w", key, err)
+		return false, fmt.Errorf("looking for %s: %w", key, err)
 	}
-	for _, o := range objects {
-		if o.Key == key {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(objects, func(o datastore.Object) bool { return o.Key == key }), nil
 }
 
 // addressKeys are the datastore's objects for a server, by the shell toolkit's
@@ -259,7 +298,7 @@ func (a *Autoscaler) SwitchedOff(ctx context.Context) (bool, error) {
 func addressKeys(public, private netip.Addr) []string {
 	var keys []string
 	if private.IsValid() {
-		keys = append(keys, "webserverips/"+private.String(), "beingbuiltips/"+private.String(), "beenonline/"+private.String())
+		keys = append(keys, "webserverips/"+private.String(), "beingbuiltips/"+private.String(), "beenonline/"+private.String(), hostKeyKey(private))
 	}
 	if public.IsValid() {
 		keys = append(keys, "webserverpublicips/"+public.String())

@@ -173,13 +173,16 @@ func (b *builder) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.mayAct(ctx); err != nil {
+		return err
+	}
 	next := b.Build
 	next.Sent = b.Now()
 	if err := b.save(next); err != nil {
 		return err
 	}
 	_ = b.Dir.Mark(fmt.Sprintf("INITIALLY_PROVISIONING-%d.lock", b.N))
-	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.callLimit())
 	defer cancel()
 	server, err := b.Servers.Create(callCtx, provider.Spec{Name: b.Name, UserData: data})
 	if err != nil {
@@ -232,6 +235,9 @@ func (b *builder) address(ctx context.Context) error {
 	_ = b.Dir.Unmark(fmt.Sprintf("INITIALLY_PROVISIONING-%d.lock", b.N))
 	_ = b.Dir.Mark(fmt.Sprintf("beingbuiltips/%d/%s", b.N, s.PrivateIP))
 	_ = b.Dir.Mark("POTENTIAL_STALLED_BUILD:" + s.PrivateIP.String())
+	if b.Lease > 0 {
+		b.shareHostKey(ctx, s.PrivateIP, public)
+	}
 	b.note(ctx, "beingbuiltips/"+s.PrivateIP.String(), "webserverips/"+s.PrivateIP.String(), "webserverpublicips/"+s.PublicIP.String())
 	b.PublicIP, b.PrivateIP = s.PublicIP, s.PrivateIP
 	return b.enter(Addressed, "%s, private %s", s.PublicIP, s.PrivateIP)
@@ -510,7 +516,10 @@ func (b *builder) raze(ctx context.Context) error {
 
 // destroy ends a server; one that is gone already is as good.
 func (a *Autoscaler) destroy(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	if err := a.mayAct(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.callLimit())
 	defer cancel()
 	if err := a.Servers.Destroy(ctx, id); err != nil && !errors.Is(err, provider.ErrNotFound) {
 		return fmt.Errorf("destroying server %s: %w", id, err)

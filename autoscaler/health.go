@@ -112,12 +112,15 @@ func (a *Autoscaler) endSick(ctx context.Context) error {
 // examine observes, probes and judges.
 func (a *Autoscaler) examine(ctx context.Context) (*health, error) {
 	h := &health{ends: map[string]Termination{}, building: map[string]bool{}}
-	off, err := a.SwitchedOff(ctx)
+	if a.fence != nil && a.board == nil {
+		return nil, fmt.Errorf("%w: the datastore does not answer", ErrNotObserved)
+	}
+	why, err := a.forbidden(ctx)
 	if err != nil {
 		a.event(events.StoreFailed, "", "%v", err)
 		return nil, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
-	a.off.Store(off)
+	a.setHold(why)
 	// The records first: whatever is in them then has a server in the listing
 	// that comes after.
 	if h.records, err = a.records(ctx); err != nil {
@@ -125,6 +128,9 @@ func (a *Autoscaler) examine(ctx context.Context) (*health, error) {
 		return nil, err
 	}
 	if h.servers, err = a.survey(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.inherit(ctx, h.servers); err != nil {
 		return nil, err
 	}
 	if err := a.gather(ctx, h); err != nil {
@@ -172,7 +178,7 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 			continue
 		}
 		h.members = append(h.members, s)
-		h.building[s.ID] = inBuild(s)
+		h.building[s.ID] = inBuild(s) || h.known[s.ID].Unverified
 	}
 	a.sortRecords(ctx, h)
 	return nil
@@ -273,6 +279,7 @@ func (h *health) report() HealthReport {
 // recordHealth writes the strikes down before anything follows from them.
 func (a *Autoscaler) recordHealth(ctx context.Context, h *health) error {
 	now := a.Now()
+	shared := a.shareHealthy(ctx, h)
 	err := a.remember(ctx, func(inv *Inventory) bool {
 		for id, c := range h.verdicts {
 			k, ok := inv.Servers[id]
@@ -281,6 +288,7 @@ func (a *Autoscaler) recordHealth(ctx context.Context, h *health) error {
 			}
 			k.State, k.Detail, k.Strikes, k.Checked = string(c.State), c.Why, c.Strikes, now
 			k.Online = k.Online || c.State == healthcheck.StateHealthy
+			k.Shared = k.Shared || shared[id]
 			inv.Servers[id] = k
 		}
 		kept := map[netip.Addr]time.Time{}

@@ -254,18 +254,9 @@ func (a *Autoscaler) observe(ctx context.Context) (Observation, error) {
 	if o.Cycle, err = a.cycle(); err != nil {
 		return o, err
 	}
-	profile, stale, err := a.Profiles.Get(ctx, a.Shard)
-	if err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
-		return o, fmt.Errorf("%w: %w", ErrNotObserved, err)
+	if err := a.askStore(ctx, &o); err != nil {
+		return o, err
 	}
-	o.Profile, o.Stale = profile, stale
-	off, err := a.SwitchedOff(ctx)
-	if err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
-		return o, fmt.Errorf("%w: %w", ErrNotObserved, err)
-	}
-	a.off.Store(off)
 	// Before the holds: if what is protected is lost, everything is paused.
 	if o.Protected, err = a.Protected(ctx); err != nil {
 		return o, err
@@ -276,6 +267,9 @@ func (a *Autoscaler) observe(ctx context.Context) (Observation, error) {
 	}
 	o.PausedScale, o.PausedEnd = h.scale, h.end
 	if o.Servers, err = a.survey(ctx); err != nil {
+		return o, err
+	}
+	if err := a.inherit(ctx, o.Servers); err != nil {
 		return o, err
 	}
 	if a.Scarce != nil {

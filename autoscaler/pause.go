@@ -38,11 +38,11 @@ type pauses struct {
 // pauses everything: somebody wanted something to stop.
 func (a *Autoscaler) Pauses(ctx context.Context) (map[string]Pause, error) {
 	var rec pauses
-	_, there, err := a.Dir.Exists(pausesFile)
+	_, there, err := a.home().Exists(pausesFile)
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.Dir.Read(pausesFile, &rec)
+	found, err := a.home().Read(pausesFile, &rec)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (a *Autoscaler) Pause(ctx context.Context, what []string, reason string, le
 	}
 	return a.change(ctx, func() error {
 		var rec pauses
-		if _, err := a.Dir.Read(pausesFile, &rec); err != nil {
+		if _, err := a.home().Read(pausesFile, &rec); err != nil {
 			return err
 		}
 		if rec.Paused == nil {
@@ -86,10 +86,13 @@ func (a *Autoscaler) Pause(ctx context.Context, what []string, reason string, le
 		for _, w := range what {
 			rec.Paused[w] = p
 		}
-		if err := a.Dir.Write(pausesFile, rec); err != nil {
+		if err := a.home().Write(pausesFile, rec); err != nil {
 			return err
 		}
 		a.event(events.Paused, "", "%s paused %s: %s", strings.Join(what, ", "), until, reason)
+		for _, w := range what {
+			a.tell(ctx, shardKey(a.Shard, pausedWord, w), true)
+		}
 		return nil
 	})
 }
@@ -103,17 +106,18 @@ func (a *Autoscaler) Resume(ctx context.Context, what []string) ([]string, error
 	var lifted []string
 	err := a.change(ctx, func() error {
 		var rec pauses
-		if _, err := a.Dir.Read(pausesFile, &rec); err != nil {
+		if _, err := a.home().Read(pausesFile, &rec); err != nil {
 			return err
 		}
 		for _, w := range what {
 			if _, ok := rec.Paused[w]; ok {
 				delete(rec.Paused, w)
+				a.tell(ctx, shardKey(a.Shard, pausedWord, w), false)
 				lifted = append(lifted, w)
 			}
 		}
 		if len(lifted) > 0 {
-			if err := a.Dir.Write(pausesFile, rec); err != nil {
+			if err := a.home().Write(pausesFile, rec); err != nil {
 				return err
 			}
 		}
@@ -146,7 +150,7 @@ type guards struct {
 // Protected returns the names of webservers that are never terminated. If that
 // is lost, terminating is paused.
 func (a *Autoscaler) Protected(ctx context.Context) (map[string]bool, error) {
-	_, there, err := a.Dir.Exists(guardsFile)
+	_, there, err := a.home().Exists(guardsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +162,17 @@ func (a *Autoscaler) Protected(ctx context.Context) (map[string]bool, error) {
 		_, err := a.pauseAll(ctx, guardsFile)
 		return nil, err
 	}
+	if a.board != nil {
+		if rec.Protected == nil {
+			rec.Protected = map[string]bool{}
+		}
+		maps.Copy(rec.Protected, a.board.posts[a.Shard].protected)
+	}
 	return rec.Protected, nil
 }
 
 func (a *Autoscaler) guards() (rec guards, found bool, err error) {
-	found, err = a.Dir.Read(guardsFile, &rec)
+	found, err = a.home().Read(guardsFile, &rec)
 	return rec, found, err
 }
 
@@ -189,8 +199,11 @@ func (a *Autoscaler) Protect(ctx context.Context, name string, on bool) error {
 		} else {
 			delete(rec.Protected, name)
 		}
-		if err := a.Dir.Write(guardsFile, rec); err != nil {
+		if err := a.home().Write(guardsFile, rec); err != nil {
 			return err
+		}
+		if n, ok := a.Fleet.Parse(name); ok {
+			a.tell(ctx, shardKey(n.Shard, protectedWord, name), on)
 		}
 		if on {
 			a.event(events.Protected, name, "protected from termination")
@@ -201,9 +214,7 @@ func (a *Autoscaler) Protect(ctx context.Context, name string, on bool) error {
 	})
 }
 
-const switchedOff = "SWITCH_OFF_SCALING is in the datastore"
-
-// holds says why scaling and terminating are on hold; "" is neither.
+// holds says why scaling, terminating and publishing are on hold; "" is not.
 type holds struct{ scale, end, dns string }
 
 func (a *Autoscaler) holds(ctx context.Context) (holds, error) {
@@ -212,15 +223,39 @@ func (a *Autoscaler) holds(ctx context.Context) (holds, error) {
 		return holds{}, err
 	}
 	text := func(what string) string {
-		p, ok := paused[what]
-		if !ok {
-			return ""
+		if p, ok := paused[what]; ok {
+			return what + " is paused: " + p.Reason
 		}
-		return what + " is paused: " + p.Reason
+		if a.board != nil {
+			if _, ok := a.board.posts[a.Shard].paused[what]; ok && a.Home != nil {
+				return what + " was paused on the autoscaler whose webserver it is"
+			}
+		}
+		return ""
 	}
 	h := holds{scale: text(PauseScale), end: text(PauseTerminate), dns: text(PauseDNS)}
-	if a.off.Load() {
-		h.scale, h.end = switchedOff, switchedOff
+	if a.silent.Load() {
+		h.end = "the datastore does not answer"
+	}
+	if why := a.hold.Load(); why != nil {
+		h.scale, h.end = *why, *why
 	}
 	return h, nil
+}
+
+// tell puts what an operator decided into the datastore, for whoever keeps the
+// shard when this machine does not, or takes it out again.
+func (a *Autoscaler) tell(ctx context.Context, key string, on bool) {
+	if a.Lease == 0 {
+		return
+	}
+	var err error
+	if on {
+		err = a.Profiles.Store.Put(ctx, a.Profiles.Bucket, key, nil)
+	} else {
+		err = a.Profiles.Store.Delete(ctx, a.Profiles.Bucket, key)
+	}
+	if err != nil {
+		a.event(events.StoreFailed, "", "other autoscalers do not know it: %v", err)
+	}
 }

@@ -32,6 +32,7 @@ type Observation struct {
 	Backoff      Backoff
 	PausedScale  string // why nothing may be scaled; "" is not paused
 	PausedEnd    string // why nothing may be terminated
+	Silent       string // why the datastore could not be asked: the profile is the last known; "" is not silent
 	Scarce       string // why the provider is asked only for what heals; "" is not scarce
 	Reached      int    // how large the shard was, see reached
 }

@@ -126,6 +126,15 @@ func (o *objects) Put(_ context.Context, _, key string, _ []byte) error {
 	return nil
 }
 
+func (o *objects) Create(_ context.Context, _, key string, _ []byte) error {
+	if _, there := o.at[key]; there {
+		return datastore.ErrExists
+	}
+	return o.Put(context.Background(), "", key, nil)
+}
+
+func (o *objects) Now(context.Context) (time.Time, time.Duration, error) { return o.clock, 0, nil }
+
 func (o *objects) Delete(_ context.Context, _, key string) error {
 	if err := o.call("delete", key); err != nil {
 		return err

@@ -109,8 +109,10 @@ func (a *Autoscaler) endCycle() error {
 	if err != nil {
 		return err
 	}
-	if err := a.Dir.Write(rebootFile, Reboot{Version: rundir.Version, BootID: a.BootID}); err != nil {
-		return err
+	if a.Home == nil { // of a shard that was taken over, only the cycle ends
+		if err := a.Dir.Write(rebootFile, Reboot{Version: rundir.Version, BootID: a.BootID}); err != nil {
+			return err
+		}
 	}
 	if err := a.Dir.Mark(authorised); err != nil {
 		return err

@@ -21,6 +21,7 @@ const (
 	rebootFile  = "reboot.json"
 	knownHosts  = "known_hosts"
 	hostKeySeed = "hostkey.json"
+	storeFile   = "store.json"
 )
 
 // Phase is how far a build or a termination has come.
@@ -115,6 +116,10 @@ type Known struct {
 	Checked      time.Time  `json:"checked,omitzero"`
 	MissingSince time.Time  `json:"missing_since,omitzero"` // absent from the listings since
 	MissingLooks int        `json:"missing_looks,omitempty"`
+	// Where autoscalers take over from each other:
+	Asked      bool `json:"asked,omitempty"`      // the store was asked for what others know of it
+	Unverified bool `json:"unverified,omitempty"` // nobody left its SSH host key, so it cannot be judged
+	Shared     bool `json:"shared,omitempty"`     // the store has its SSH host key, and that it was online
 }
 
 // Inventory is the record servers.json.

@@ -249,6 +249,9 @@ func (a *Autoscaler) carryOn(ctx context.Context, deadline time.Time, builds []B
 // tick goes on. An error that is no waiting ends it.
 func (a *Autoscaler) poll(ctx context.Context, step func(context.Context) (bool, error)) error {
 	for {
+		if err := a.mayAct(ctx); err != nil {
+			return err
+		}
 		done, err := step(ctx)
 		switch {
 		case err != nil && ctx.Err() != nil && (errors.Is(err, lock.ErrHeld) || errors.Is(err, ctx.Err())):

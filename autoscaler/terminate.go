@@ -234,6 +234,9 @@ func (a *Autoscaler) addRecord(ctx context.Context, id, name string, address net
 		if found && t.Phase != Waiting {
 			return nil
 		}
+		if err := a.mayAct(ctx); err != nil {
+			return err
+		}
 		ctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
 		if err := a.DNS.AddRecord(ctx, a.HostName, address, a.TTL); err != nil {
@@ -269,6 +272,9 @@ func (a *Autoscaler) withdraw(ctx context.Context, name string, address netip.Ad
 }
 
 func (a *Autoscaler) removeRecord(ctx context.Context, r provider.Record) error {
+	if err := a.mayAct(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	if err := a.DNS.RemoveRecord(ctx, r.ID); err != nil && !errors.Is(err, provider.ErrNotFound) {

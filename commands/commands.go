@@ -210,6 +210,10 @@ func hush(tick *cli.Command, unwatched bool) {
 	action := tick.Action
 	tick.Action = func(c *cli.Context) error {
 		err := action(c)
+		var elsewhere *autoscaler.HeldError
+		if unwatched && errors.As(err, &elsewhere) {
+			return toldError{err}
+		}
 		for _, recorded := range []error{lock.ErrHeld, autoscaler.ErrNotObserved, autoscaler.ErrImplausible} {
 			if unwatched && errors.Is(err, recorded) {
 				return toldError{err}

@@ -11,6 +11,7 @@ import (
 	"adt/config"
 	"adt/datastore"
 	"adt/datastore/file"
+	"adt/datastore/s3"
 	"adt/provider"
 	"adt/provider/cloudflare"
 	"adt/provider/digitalocean"
@@ -93,6 +94,37 @@ func openStore(cfg *config.Config) (datastore.Store, error) {
 	switch cfg.Datastore.Driver {
 	case "file":
 		return file.Open(cfg.Datastore.Path)
+	case "s3":
+		return openS3(cfg)
 	}
 	return nil, usagef("datastore.driver: there is no driver %q", cfg.Datastore.Driver)
+}
+
+// openS3 opens the endpoints in their order. Keys and regions are one for all,
+// or one for each, separated by | as in the original's settings.
+func openS3(cfg *config.Config) (datastore.Store, error) {
+	d := cfg.Datastore
+	pick := func(all string, i int) string {
+		each := strings.Split(all, "|")
+		return each[min(i, len(each)-1)]
+	}
+	chain := make(datastore.Chain, len(d.Endpoints))
+	for i, endpoint := range d.Endpoints {
+		c := s3.Config{
+			Endpoint: endpoint, Region: pick(d.Region, i), AccessKey: pick(d.AccessKey.Reveal(), i), SecretKey: pick(d.SecretKey.Reveal(), i),
+			Style: d.Style, CA: d.CA, Timeout: d.Timeout.Std(),
+		}
+		if c.Style == "auto" {
+			c.Style = s3.StyleAuto
+		}
+		store, err := s3.Open(c)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		chain[i] = store
+	}
+	if len(chain) == 1 {
+		return chain[0], nil
+	}
+	return chain, nil
 }

@@ -46,12 +46,13 @@ var errHeldBack error = toldError{errors.New("held back")}
 // exitCode is the one place where errors become exit codes.
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
+	var elsewhere *autoscaler.HeldError
 	switch {
 	case err == nil, errors.Is(err, lock.ErrHeld):
 		return exitOK
 	case errors.As(err, &usage), errors.Is(err, autoscaler.ErrRefused):
 		return exitUsage
-	case errors.Is(err, errHeldBack), errors.Is(err, autoscaler.ErrImplausible):
+	case errors.Is(err, errHeldBack), errors.Is(err, autoscaler.ErrImplausible), errors.As(err, &elsewhere):
 		return exitHeld
 	case ctx.Err() != nil:
 		return exitInterrupted

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -33,11 +34,12 @@ func runHealthcheck(h *host, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	run := s.Health
+	var report autoscaler.HealthReport
 	if c.Bool("dry-run") {
-		run = s.HealthPlan
+		report, err = s.HealthPlan(c.Context)
+	} else {
+		report, err = onShards(c.Context, s, func(ctx context.Context, s *site) (autoscaler.HealthReport, error) { return s.Health(ctx) })
 	}
-	report, err := run(c.Context)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ import (
 	"adt/config"
 	"adt/events"
 	"adt/healthcheck"
+	"adt/lock"
 	"adt/remote"
 	"adt/rundir"
 )
@@ -49,6 +51,7 @@ type site struct {
 	cfg    *config.Config
 	log    *events.Log
 	offset time.Duration // wall clock minus steady time
+	guest  func(shard int) (*site, error)
 }
 
 // open puts an autoscaler together from the configuration. The command's name
@@ -82,7 +85,8 @@ func (h *host) open(c *cli.Context) (*site, error) {
 	if jumped != 0 {
 		record(events.ClockJumped, "", fmt.Sprintf("the wall clock was set by %s; ages are reckoned without that", jumped.Round(time.Second)))
 	}
-	a, err := h.assemble(cfg, func(text string) { record(events.ProviderNote, "", text) })
+	note := func(text string) { record(events.ProviderNote, "", text) }
+	a, err := h.assemble(cfg, cfg.RuntimeDir(), note)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +95,64 @@ func (h *host) open(c *cli.Context) (*site, error) {
 	a.Now = func() time.Time { return steady.Add(time.Since(began)).Round(0) }
 	a.Dir, a.Record, a.BootID, a.IntN = dir, record, instant.BootID, rand.IntN
 	s.Autoscaler = a
+	s.guest = func(shard int) (*site, error) {
+		other := *cfg
+		other.Autoscaler.Number = shard
+		g := &site{cfg: &other, log: log, offset: offset}
+		record := g.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name)
+		folder := filepath.Join(cfg.RuntimeDir(), autoscaler.GuestFolder(shard))
+		dir, err := rundir.Open(folder, h.env.Step, func(name, aside string, cause error) {
+			record(events.RecordCorrupt, "", fmt.Sprintf("%s was set aside as %s: %v", name, aside, cause))
+		})
+		if err != nil {
+			return nil, err
+		}
+		if g.Autoscaler, err = h.assemble(&other, folder, note); err != nil {
+			return nil, err
+		}
+		g.Now, g.Dir, g.Home, g.Record, g.BootID, g.IntN = a.Now, dir, a.Dir, record, instant.BootID, rand.IntN
+		return g, nil
+	}
 	return s, nil
 }
 
+// onShards runs one command on the own shard, and at the same time on those of
+// autoscalers that have died. What is returned of run is that of the own shard;
+// where that is somebody else's for now, the error is an *autoscaler.HeldError.
+func onShards[R any](ctx context.Context, s *site, run func(context.Context, *site) (R, error)) (R, error) {
+	var report R
+	kept, held := s.Keep(ctx)
+	var own error
+	var wg sync.WaitGroup
+	errs := make([]error, len(kept))
+	for i, shard := range kept {
+		wg.Go(func() {
+			g := s
+			if shard != s.Shard {
+				if g, errs[i] = s.guest(shard); errs[i] != nil {
+					return
+				}
+			}
+			if errs[i] = g.Prepare(ctx, s.Autoscaler); errs[i] != nil {
+				return
+			}
+			if shard == s.Shard {
+				report, own = run(ctx, g)
+				return
+			}
+			if _, err := run(ctx, g); err != nil && !errors.Is(err, lock.ErrHeld) {
+				errs[i] = fmt.Errorf("for autoscaler %d: %w", shard, err)
+			}
+		})
+	}
+	wg.Wait()
+	return report, errors.Join(append(errs, own, held)...)
+}
+
 // assemble picks the drivers and turns the configuration into settings; note
-// takes what the drivers find worth an event.
-func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Autoscaler, error) {
+// takes what the drivers find worth an event. runtime is the folder of the
+// records.
+func (h *host) assemble(cfg *config.Config, runtime string, note func(string)) (*autoscaler.Autoscaler, error) {
 	signer, err := remote.LoadKey(cfg.SSH.Key)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("ssh.key: %w", err)}
@@ -111,7 +167,7 @@ func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Auto
 	}
 	dialer := &remote.Dialer{
 		User: cfg.Autoscaler.User, Port: cfg.SSH.Port, Signer: signer,
-		KnownHosts:     filepath.Join(cfg.RuntimeDir(), "known_hosts"),
+		KnownHosts:     filepath.Join(runtime, "known_hosts"),
 		ConnectTimeout: cfg.SSH.ConnectTimeout.Std(), CommandTimeout: cfg.SSH.CommandTimeout.Std(),
 	}
 	if cfg.SSH.SharedHostKey {
@@ -124,7 +180,7 @@ func (h *host) assemble(cfg *config.Config, note func(string)) (*autoscaler.Auto
 	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 	render := sync.OnceValues(func() (renderer, error) { return userData(cfg, authorized) })
 	return &autoscaler.Autoscaler{
-		Settings: settings(cfg),
+		Settings: h.settings(cfg),
 		Servers:  stepServers{servers, h.step},
 		DNS:      stepDNS{dns, h.step},
 		Profiles: autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()},
@@ -167,7 +223,11 @@ type dials interface {
 }
 
 // settings turns what the operator wrote into what the domain wants.
-func settings(cfg *config.Config) autoscaler.Settings {
+func (h *host) settings(cfg *config.Config) autoscaler.Settings {
+	lease := time.Duration(0)
+	if cfg.Shared() {
+		lease = cfg.Datastore.Lease.Std()
+	}
 	drain := cfg.Scale.Drain.Std()
 	if drain == 0 {
 		drain = cfg.Website.TTL.Std() + 30*time.Second
@@ -202,9 +262,14 @@ func settings(cfg *config.Config) autoscaler.Settings {
 			SelfCheckPercent: check.SelfCheckPercent, SelfCheckMin: check.SelfCheckMin,
 			BudgetPercent: check.BudgetPercent, MinPublished: check.MinPublished,
 		},
+		Lease: lease, Holder: h.holder(), StaleAfter: cfg.Datastore.StaleAfter.Std(), RequireInstalled: cfg.Datastore.RequireInstalled,
 		RebootCommand: cfg.Reboot.Command, CycleLimit: cfg.Reboot.CycleLimit.Std(),
 	}
 }
+
+// holder is this machine in leases: two that were given one number by mistake
+// must not take each other for themselves.
+func (h *host) holder() string { return h.env.Hostname + ":" + h.env.Getenv("HOME") }
 
 func fleetOf(cfg *config.Config) autoscaler.Fleet {
 	return autoscaler.Fleet{Region: cfg.Autoscaler.Region, Build: cfg.Autoscaler.Build, User4: autoscaler.User4(cfg.Autoscaler.User)}

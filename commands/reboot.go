@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -26,6 +28,7 @@ func rebootCommand(h *host) *cli.Command {
 				did, err = s.RebootPlan()
 			} else {
 				did, err = s.RebootIfDone(c.Context)
+				err = errors.Join(err, endGuestCycles(c.Context, s))
 			}
 			if err != nil {
 				return err
@@ -41,4 +44,20 @@ func rebootCommand(h *host) *cli.Command {
 			return nil
 		},
 	}
+}
+
+// endGuestCycles ends the cycles of shards that were taken over; no reboot
+// follows from them.
+func endGuestCycles(ctx context.Context, s *site) error {
+	shards, err := s.Guests()
+	for _, shard := range shards {
+		g, openErr := s.guest(shard)
+		if openErr != nil {
+			err = errors.Join(err, openErr)
+			continue
+		}
+		_, endErr := g.RebootIfDone(ctx)
+		err = errors.Join(err, endErr)
+	}
+	return err
 }

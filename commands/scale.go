@@ -82,11 +82,13 @@ func runScale(h *host, c *cli.Context) error {
 
 // scaleTick is what cron runs.
 func scaleTick(h *host, c *cli.Context, s *site) error {
-	run := s.Scale
+	var report autoscaler.Report
+	var err error
 	if c.Bool("dry-run") {
-		run = s.ScalePlan
+		report, err = s.ScalePlan(c.Context)
+	} else {
+		report, err = onShards(c.Context, s, func(ctx context.Context, s *site) (autoscaler.Report, error) { return s.Scale(ctx) })
 	}
-	report, err := run(c.Context)
 	s.logQuota()
 	if err != nil {
 		return err

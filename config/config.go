@@ -116,8 +116,20 @@ type Local struct {
 
 // Datastore is where profiles and leases are kept.
 type Datastore struct {
-	Driver string `toml:"driver" doc:"The kind of store; for now there is only file, a folder." oneof:"file"`
-	Path   string `toml:"path" doc:"The store's folder, shared by all autoscalers." form:"path"`
+	Driver           string   `toml:"driver" doc:"The kind of store: file, a folder of this machine, or s3, buckets that all autoscalers and the build machine reach." oneof:"file s3"`
+	Path             string   `toml:"path" doc:"For file: the store's folder." form:"path"`
+	Transport        string   `toml:"transport" doc:"How adt scale --count reaches the other autoscalers: store (they share the datastore) or ssh (each has a folder of its own, and profiles are written there over SSH)." oneof:"store ssh"`
+	Endpoints        []string `toml:"endpoints" doc:"For s3: the address of the store. Of several, all get what is written, and the first is what is read and where leases are." form:"url" optional:"true"`
+	Region           string   `toml:"region" doc:"For s3: the region in which requests are signed; empty suits most vendors. Of several endpoints, separated by |." form:"argument" optional:"true"`
+	AccessKey        Secret   `toml:"access_key" doc:"For s3: the access key: file:PATH, env:NAME or the key itself. Of several endpoints with keys of their own, separated by |." example:"\"file:~/.adt-s3-access\""`
+	SecretKey        Secret   `toml:"secret_key" doc:"For s3: the secret key, likewise." example:"\"file:~/.adt-s3-secret\""`
+	Style            string   `toml:"style" doc:"For s3: where the bucket's name goes: path, virtual (in front of the host name), or auto." oneof:"auto path virtual"`
+	CA               string   `toml:"ca" doc:"For s3: a file with the certificates (PEM) of an own authority; empty takes the system's." form:"path" optional:"true"`
+	Timeout          Duration `toml:"timeout" doc:"For s3: how long one request may take." min:"100ms" max:"5m"`
+	RequireInstalled bool     `toml:"require_installed" doc:"Whether nothing is done before INSTALLED_SUCCESSFULLY is in the config bucket, as in the original."`
+	StaleAfter       Duration `toml:"stale_after" doc:"How long scaling goes on from the last known profile while the store is silent." min:"0s" max:"7d"`
+	Takeover         bool     `toml:"takeover" doc:"Whether the autoscalers, where there are several, hold leases on their shards, and a living one keeps a dead one's webservers."`
+	Lease            Duration `toml:"lease" doc:"After how long without a renewal a shard may be taken over; all autoscalers must have the same." min:"1s" max:"1d"`
 }
 
 // SSH is how webservers are logged in to.
@@ -211,8 +223,11 @@ func defaults() Config {
 			Settings:   []string{"runtime/webserver_configuration_settings.dat", "runtime/buildstyles.dat"},
 			Repository: "https://github.com/wintersys-projects/adt-webserver-scripts.git",
 		},
-		Datastore: Datastore{Driver: "file", Path: "~/datastore"},
-		SSH:       SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
+		Datastore: Datastore{
+			Driver: "file", Path: "~/datastore", Transport: "store", Endpoints: []string{}, Style: "auto",
+			Timeout: 10 * second, StaleAfter: 60 * minute, Takeover: true, Lease: 10 * minute,
+		},
+		SSH: SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
 		Build: Build{
 			Preset:           "original",
 			ReadyMarker:      "runtime/WEBSERVER_READY",
@@ -258,6 +273,12 @@ func (c *Config) LogDir() string { return filepath.Join(c.Home, "logs") }
 func (c *Config) Zone() string {
 	_, zone, _ := strings.Cut(c.Website.URL, ".")
 	return zone
+}
+
+// Shared reports whether autoscalers hold leases: there are several, and they
+// have one store.
+func (c *Config) Shared() bool {
+	return c.Autoscaler.Count > 1 && c.Datastore.Takeover && c.Datastore.Transport == "store"
 }
 
 // ScalingBucket names the bucket of the scaling profiles, as in the original.

@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // sudo begins a command that needs root. The password, if one is configured,
 // is read from standard input; -p leaves out the question.
 const sudo = "sudo -S -p '' "
@@ -77,5 +79,36 @@ func (c *Config) checkAccounts(p *problems) {
 		case token != "" && key != "":
 			p.add("cloudflare.global_key", "there is a token as well: keep one of the two, the token is the safer")
 		}
+	}
+	c.checkStore(p)
+}
+
+// checkStore finds an S3 store without what opens it.
+func (c *Config) checkStore(p *problems) {
+	d := c.Datastore
+	if d.Driver != "s3" {
+		return
+	}
+	if p.sound("datastore.transport") && d.Transport == "ssh" {
+		p.add("datastore.transport", "must be store with driver s3, is ssh")
+	}
+	if p.sound("datastore.endpoints") && len(d.Endpoints) == 0 {
+		p.add("datastore.endpoints", "missing: write the store's address, such as [\"https://lon1.digitaloceanspaces.com\"]")
+	}
+	for _, key := range []struct {
+		name  string
+		value Secret
+	}{{"datastore.access_key", d.AccessKey}, {"datastore.secret_key", d.SecretKey}} {
+		n := len(strings.Split(key.value.Reveal(), "|"))
+		switch {
+		case !p.sound(key.name, "datastore.endpoints"):
+		case key.value.Reveal() == "":
+			p.add(key.name, "missing: the S3 store needs it")
+		case n != 1 && n != len(d.Endpoints):
+			p.add(key.name, "holds %d keys, for %d endpoints", n, len(d.Endpoints))
+		}
+	}
+	if n := len(strings.Split(d.Region, "|")); p.sound("datastore.region", "datastore.endpoints") && n != 1 && n != len(d.Endpoints) {
+		p.add("datastore.region", "holds %d regions, for %d endpoints", n, len(d.Endpoints))
 	}
 }

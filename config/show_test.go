@@ -20,7 +20,9 @@ func example(t testing.TB) string {
 
 // filled is the example with the required values of load_test.go.
 func filled(t testing.TB) string {
-	return strings.NewReplacer(`region = ""`, `region = "lon1"`, `build = ""`, `build = "b1"`, `url = ""`, `url = "www.example.com"`).Replace(example(t))
+	example := strings.NewReplacer("\nregion = \"\"", "\nregion = \"lon1\"", "\nbuild = \"\"", "\nbuild = \"b1\"", "\nurl = \"\"", "\nurl = \"www.example.com\"").Replace(example(t))
+	before, after, _ := strings.Cut(example, "[datastore]") // which has a region of its own
+	return before + "[datastore]" + strings.Replace(after, "\nregion = \"lon1\"", "\nregion = \"\"", 1)
 }
 
 func TestExampleIsTheDefaults(t *testing.T) {
@@ -57,7 +59,7 @@ func TestExampleSamplesAreValid(t *testing.T) {
 	m := newMachine(t)
 	m.write(t, ".adt-token", "t", 0o600)
 	m.write(t, ".adt-sudo", "s", 0o600)
-	for _, secret := range []string{".adt-cloudflare", ".adt-cloudflare-key", ".adt-sudo-hash"} {
+	for _, secret := range []string{".adt-cloudflare", ".adt-cloudflare-key", ".adt-sudo-hash", ".adt-s3-access", ".adt-s3-secret"} {
 		m.write(t, secret, "other", 0o600)
 	}
 	m.write(t, ".ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_mybuild", "key", 0o600)

@@ -31,6 +31,20 @@ const (
 	ReplaceRequested Reason = "REPLACE_REQUESTED"
 )
 
+// Sharing the work.
+const (
+	LeaseTaken     Reason = "LEASE_TAKEN"
+	LeaseReturned  Reason = "LEASE_RETURNED"
+	LeaseLost      Reason = "LEASE_LOST"
+	LeasesRefused  Reason = "LEASES_REFUSED"
+	BuildInherited Reason = "BUILD_INHERITED"
+	BuildForgotten Reason = "BUILD_FORGOTTEN"
+	Unverified     Reason = "UNVERIFIED"
+	StoreSilent    Reason = "STORE_SILENT"
+	ClockSkew      Reason = "CLOCK_SKEW"
+	ScheduleFired  Reason = "SCHEDULE_FIRED"
+)
+
 // Building.
 const (
 	BuildStarted   Reason = "BUILD_STARTED"
@@ -112,6 +126,16 @@ func Meanings() []Meaning {
 		{Protected, Info, "a webserver was protected from termination"},
 		{Unprotected, Info, "the protection was lifted"},
 		{ReplaceRequested, Info, "a webserver shall be replaced: a new one is built first"},
+		{LeaseTaken, Warn, "an autoscaler does not renew its lease: its webservers are kept from here until it is back"},
+		{LeaseReturned, Warn, "this autoscaler is back and takes its own webservers over again"},
+		{LeaseLost, Warn, "the lease on webservers ran out or was taken in the middle of a run; nothing more was done to them"},
+		{LeasesRefused, Error, "the datastore ignores the condition that leases rest on: autoscalers do not take over from each other"},
+		{BuildInherited, Info, "a build that another autoscaler began goes on here"},
+		{BuildForgotten, Info, "the record of a build was dropped, since another autoscaler kept the webservers meanwhile"},
+		{Unverified, Warn, "nobody left the SSH host key of a webserver that was taken over: it is kept and not judged"},
+		{StoreSilent, Warn, "the datastore does not answer: missing webservers are built by the last known profile, nothing is terminated"},
+		{ClockSkew, Warn, "this machine's clock differs from the datastore's"},
+		{ScheduleFired, Info, "a schedule set how many webservers an autoscaler shall keep"},
 		{BuildStarted, Info, "a name was chosen and recorded; the create call comes next"},
 		{BuildPhase, Info, "a build reached its next phase"},
 		{BuildAdopted, Warn, "a create call whose outcome was unknown had made the server after all; it was found by its name"},

@@ -138,3 +138,21 @@ func write(path, text string) error {
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// Pinned returns the host key that is pinned for addr at port. The error wraps
+// ErrUnknownHost when there is none.
+func Pinned(path string, addr netip.Addr, port int) (ssh.PublicKey, error) {
+	host := hostPort(addr, or(port, defaultPort))
+	db, err := knownhosts.NewDB(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("pinned host key of %s: %w", host, ErrUnknownHost)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pinned host key of %s: %w", host, err)
+	}
+	keys := db.HostKeys(host)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("pinned host key of %s: %w", host, ErrUnknownHost)
+	}
+	return keys[0].PublicKey, nil
+}

@@ -30,6 +30,12 @@ func Test(t *testing.T, open func(t *testing.T) (store datastore.Store, bucket, 
 	}
 }
 
+// Bucket makes a name of a bucket from that of a test.
+func Bucket(t *testing.T) string {
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	return strings.Trim(name[max(0, len(name)-40):], "-")
+}
+
 // shelf is a store in one test.
 type shelf struct {
 	t             *testing.T

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,9 +33,8 @@ func open(t *testing.T, c s3.Config) *s3.Store {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	server := s3test.Start(t)
-	var n atomic.Int64
 	datastoretest.Test(t, func(t *testing.T) (datastore.Store, string, string) {
-		bucket := fmt.Sprintf("bucket-%d", n.Add(1))
+		bucket := datastoretest.Bucket(t)
 		server.Buckets(t, bucket, bucket+"-other")
 		return open(t, config(server)), bucket, bucket + "-other"
 	})

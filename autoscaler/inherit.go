@@ -1,0 +1,236 @@
+package autoscaler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"adt/datastore"
+	"adt/events"
+	"adt/provider"
+	"adt/remote"
+	"adt/rundir"
+)
+
+// lastKnown is the record store.json: what the datastore last said.
+type lastKnown struct {
+	Version int       `json:"version"`
+	Profile *Profile  `json:"profile"`
+	Hold    string    `json:"hold,omitempty"`
+	Seen    time.Time `json:"seen"`
+}
+
+// askStore reads the profile, and what holds everything back. While the store is
+// silent the last known profile holds for StaleAfter, and nothing is terminated.
+func (a *Autoscaler) askStore(ctx context.Context, o *Observation) error {
+	a.silent.Store(false)
+	var err error
+	switch {
+	case a.fence == nil:
+		a.board, err = a.Profiles.read(ctx)
+	case a.board == nil:
+		err = errors.New("the datastore did not answer when the leases were renewed")
+	}
+	b := a.board
+	why := ""
+	if err == nil {
+		why, err = a.forbidden(ctx)
+	}
+	if err != nil {
+		return a.fromMemory(o, err)
+	}
+	a.setHold(why)
+	o.Profile, o.Stale = b.posts[a.Shard].profile, b.posts[a.Shard].stale
+	if a.preview != nil {
+		return nil
+	}
+	var last lastKnown
+	if _, err := a.Dir.Read(storeFile, &last); err != nil {
+		return err
+	}
+	next := lastKnown{Version: rundir.Version, Profile: o.Profile, Hold: why, Seen: a.Now()}
+	same := last.Hold == why && (last.Profile == nil) == (o.Profile == nil) && (o.Profile == nil || last.Profile.Count == o.Profile.Count)
+	if same && age(next.Seen, last.Seen) < a.StaleAfter/6 { // most ticks write nothing
+		return nil
+	}
+	return a.Dir.Write(storeFile, next)
+}
+
+func (a *Autoscaler) setHold(why string) {
+	a.hold.Store(nil)
+	if why != "" {
+		a.hold.Store(&why)
+	}
+}
+
+// fromMemory is askStore while the store is silent.
+func (a *Autoscaler) fromMemory(o *Observation, cause error) error {
+	a.event(events.StoreFailed, "", "%v", cause)
+	a.silent.Store(true)
+	var last lastKnown
+	found, err := a.Dir.Read(storeFile, &last)
+	if err != nil {
+		return err
+	}
+	silence := age(a.Now(), last.Seen)
+	if !found || silence > a.StaleAfter {
+		return fmt.Errorf("%w: %w", ErrNotObserved, cause)
+	}
+	o.Profile, o.Silent = last.Profile, cause.Error()
+	a.setHold(last.Hold)
+	a.event(events.StoreSilent, "", "the last known profile holds for %s more, and nothing is terminated", (a.StaleAfter - silence).Round(time.Second))
+	return nil
+}
+
+// hostKeyKey is the object with the SSH host key of a webserver, for those who
+// did not build it.
+func hostKeyKey(private netip.Addr) string { return "hostkeys/" + private.String() }
+
+func (a *Autoscaler) shareHostKey(ctx context.Context, private netip.Addr, key ssh.PublicKey) bool {
+	if err := a.Profiles.Store.Put(ctx, a.ConfigBucket, hostKeyKey(private), ssh.MarshalAuthorizedKey(key)); err != nil {
+		a.event(events.StoreFailed, "", "%v", err)
+		return false
+	}
+	return true
+}
+
+// shareHealthy gives the store what others need to keep the healthy webservers,
+// should this machine die. It returns the ids of those that the store has now.
+func (a *Autoscaler) shareHealthy(ctx context.Context, h *health) map[string]bool {
+	shared := map[string]bool{}
+	if a.Lease == 0 {
+		return shared
+	}
+	for _, s := range h.members {
+		if k := h.known[s.ID]; k.Shared || h.verdicts[s.ID].State != "healthy" {
+			continue
+		}
+		key, err := remote.Pinned(a.Dir.Path(knownHosts), s.PrivateIP, a.SSHPort)
+		if err != nil {
+			continue // the shared key of an older fleet: all have that
+		}
+		a.note(ctx, "webserverips/"+s.PrivateIP.String(), "webserverpublicips/"+s.PublicIP.String(), "beenonline/"+s.PrivateIP.String())
+		if a.shareHostKey(ctx, s.PrivateIP, key) {
+			shared[s.ID] = true
+		}
+	}
+	return shared
+}
+
+// inherit finds out about own webservers that nobody here has built or judged:
+// those of a shard that another autoscaler kept until now. A build that was going
+// on goes on here; one that was online once counts as that; its SSH host key is
+// what the builder left in the store.
+func (a *Autoscaler) inherit(ctx context.Context, servers []provider.Server) error {
+	if a.Lease == 0 || a.preview != nil || a.board == nil {
+		return nil
+	}
+	builds, ends, err := a.inProgress()
+	if err != nil {
+		return err
+	}
+	inv, _, err := a.Inventory()
+	if err != nil {
+		return err
+	}
+	unknown := slices.DeleteFunc(slices.Clone(servers), func(s provider.Server) bool {
+		k := inv.Servers[s.ID]
+		return !a.own(s.Name) || !s.Addressed() || k.Online || k.Asked ||
+			slices.ContainsFunc(builds, func(b Build) bool { return b.ID == s.ID || b.Name == s.Name }) ||
+			slices.ContainsFunc(ends, func(t Termination) bool { return t.ID == s.ID })
+	})
+	if len(unknown) == 0 {
+		return nil
+	}
+	said, err := a.readAddresses(ctx)
+	if err != nil {
+		a.event(events.StoreFailed, "", "%v", err)
+		return fmt.Errorf("%w: %w", ErrNotObserved, err)
+	}
+	now := a.Now()
+	verified := map[string]bool{}
+	for _, s := range unknown {
+		if verified[s.ID], err = a.inheritKey(ctx, s, said); err != nil {
+			return err
+		}
+		name, _ := a.Fleet.Parse(s.Name)
+		if !said.building[s.PrivateIP.String()] || name.Initial {
+			continue
+		}
+		n := 1
+		for slices.ContainsFunc(builds, func(b Build) bool { return b.N == n }) {
+			n++
+		}
+		b := Build{Version: rundir.Version, N: n, Name: s.Name, ID: s.ID, Phase: Addressed, Began: now, Since: now, PublicIP: s.PublicIP, PrivateIP: s.PrivateIP}
+		if err := a.Dir.Create(buildFile(n), b); err != nil {
+			return err
+		}
+		builds = append(builds, b)
+		a.event(events.BuildInherited, s.Name, "another autoscaler began it; it goes on here as build %d", n)
+	}
+	return a.remember(ctx, func(inv *Inventory) bool {
+		for _, s := range unknown {
+			k, ok := inv.Servers[s.ID]
+			if !ok {
+				continue
+			}
+			k.Asked = true
+			k.Online = k.Online || said.online[s.PrivateIP.String()] && !said.building[s.PrivateIP.String()]
+			k.Unverified = !verified[s.ID] && said.online[s.PrivateIP.String()]
+			if k.Unverified {
+				a.event(events.Unverified, s.Name, "its SSH host key is not known here, so it is kept and not judged")
+			}
+			inv.Servers[s.ID] = k
+		}
+		return true
+	})
+}
+
+// addresses is what the config bucket says of private addresses.
+type addresses struct{ building, online, keys map[string]bool }
+
+func (a *Autoscaler) readAddresses(ctx context.Context) (addresses, error) {
+	var said addresses
+	for prefix, into := range map[string]*map[string]bool{"beingbuiltips/": &said.building, "beenonline/": &said.online, "hostkeys/": &said.keys} {
+		objects, err := a.Profiles.Store.List(ctx, a.ConfigBucket, prefix)
+		if err != nil {
+			return said, fmt.Errorf("asking what other autoscalers know: %w", err)
+		}
+		*into = map[string]bool{}
+		for _, o := range objects {
+			(*into)[strings.TrimPrefix(o.Key, prefix)] = true
+		}
+	}
+	return said, nil
+}
+
+// inheritKey pins the host key that the builder left in the store. It reports
+// whether the machine can be told from others now.
+func (a *Autoscaler) inheritKey(ctx context.Context, s provider.Server, said addresses) (bool, error) {
+	file := a.Dir.Path(knownHosts)
+	if _, err := remote.Pinned(file, s.PrivateIP, a.SSHPort); err == nil {
+		return true, nil
+	}
+	if !said.keys[s.PrivateIP.String()] {
+		return a.SSH.SharedHostKey != nil, nil
+	}
+	content, err := a.Profiles.Store.Get(ctx, a.ConfigBucket, hostKeyKey(s.PrivateIP))
+	if errors.Is(err, datastore.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		a.event(events.StoreFailed, "", "%v", err)
+		return false, fmt.Errorf("%w: %w", ErrNotObserved, err)
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(content)
+	if err != nil {
+		return false, nil //nolint:nilerr // garbage is no key: the webserver stays unverified
+	}
+	return true, remote.Pin(file, s.PrivateIP, a.SSHPort, key)
+}
