@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,8 +50,8 @@ type member struct {
 
 	mu      sync.Mutex
 	running *exec.Cmd
-	stopped bool // its machine is off
-	done    chan struct{}
+	stopped bool          // its machine is off
+	done    chan struct{} // closed when its cron has ended; nil before it is first put on
 }
 
 // newSquad makes three autoscalers that share an S3 server, or a folder.
@@ -81,7 +82,7 @@ func newSquad(t *testing.T, onS3 bool) *squad {
 		m := &member{fleet: &fleet{
 			t: t, home: q.path(fmt.Sprintf("as%d", k)), cloud: q.cloud, key: q.key, trace: q.trace,
 			api: q.api, account: q.account, vendorID: q.vendorID, dial: q.dial,
-		}, number: k, done: make(chan struct{})}
+		}, number: k, stopped: true}
 		q.must(os.MkdirAll(m.home, 0o700))
 		own := maps.Clone(shared)
 		own["autoscaler.number"] = strconv.Itoa(k)
@@ -95,7 +96,6 @@ func newSquad(t *testing.T, onS3 bool) *squad {
 	t.Cleanup(func() {
 		for _, m := range q.members {
 			m.Off()
-			<-m.done
 		}
 	})
 	return q
@@ -182,7 +182,7 @@ func (m *member) On() {
 
 // run is one tick; false when the machine is off.
 func (m *member) run(tick string) bool {
-	cmd := m.Command(m.t.Context(), nil, tick)
+	cmd := m.Command(context.Background(), nil, tick)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	m.mu.Lock()
@@ -207,22 +207,24 @@ func (m *member) run(tick string) bool {
 // Off is a power cut.
 func (m *member) Off() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.stopped || m.running == nil {
-		if m.running == nil && !m.stopped { // never on
-			m.stopped = true
-			close(m.done)
-		}
-		return
-	}
 	m.stopped = true
-	_ = m.running.Process.Kill()
+	if m.running != nil {
+		_ = m.running.Process.Kill()
+	}
+	done := m.done
+	m.mu.Unlock()
+	if done != nil {
+		<-done
+	}
 }
 
 // Freeze stops the process that runs now; the function goes on with it.
 func (m *member) Freeze() (thaw func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.running == nil {
+		return func() {}
+	}
 	p := m.running.Process
 	_ = p.Signal(syscall.SIGSTOP)
 	return func() { _ = p.Signal(syscall.SIGCONT) }
@@ -231,7 +233,7 @@ func (m *member) Freeze() (thaw func()) {
 func (m *member) on() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.stopped && m.running != nil
+	return !m.stopped
 }
 
 // Ask sets the profile of the fleet, shared out over three, as any machine may.
@@ -325,10 +327,16 @@ func (q *squad) Await(total int) {
 			break
 		}
 	}
+	q.fail("the fleet does not come to rest: %s", unrest)
+}
+
+// fail tells each autoscaler's story.
+func (q *squad) fail(format string, args ...any) {
+	q.t.Helper()
 	for _, m := range q.members {
 		q.t.Logf("autoscaler %d:\n%s", m.number, m.Story())
 	}
-	q.t.Fatalf("the fleet does not come to rest: %s", unrest)
+	q.t.Fatalf(format, args...)
 }
 
 func (q *squad) unrest(total int) string {
@@ -394,10 +402,7 @@ func (q *squad) AwaitKeeper(shard, who int) {
 			return
 		}
 	}
-	for _, m := range q.members {
-		q.t.Logf("autoscaler %d:\n%s", m.number, m.Story())
-	}
-	q.t.Fatalf("autoscaler %d does not keep the webservers of autoscaler %d, but %d", who, shard, q.keeper(shard))
+	q.fail("autoscaler %d does not keep the webservers of autoscaler %d, but %d", who, shard, q.keeper(shard))
 }
 
 // begin puts all three on, with two webservers each.
@@ -451,7 +456,7 @@ func (q *squad) awaitGone(id string) {
 			return
 		}
 	}
-	q.t.Fatalf("%s is still there", id)
+	q.fail("%s is still there", id)
 }
 
 // Two die, one of them in the middle of builds: the third keeps the whole fleet.
@@ -591,7 +596,6 @@ func randomSquad(t *testing.T, r *rand.Rand, onS3 bool) {
 		switch r.IntN(5) {
 		case 0:
 			m.Off()
-			<-m.done
 		case 1:
 			if !m.on() {
 				m.On()
