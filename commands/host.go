@@ -54,9 +54,19 @@ type site struct {
 	guest  func(shard int) (*site, error)
 }
 
-// open puts an autoscaler together from the configuration. The command's name
-// goes into the events.
+// open puts an autoscaler together from the configuration, for a command that
+// only an autoscaler can run.
 func (h *host) open(c *cli.Context) (*site, error) {
+	s, err := h.openAnywhere(c)
+	if err == nil && s.Shard == 0 {
+		return nil, usagef("adt %s runs on an autoscaler, and this is the build machine (autoscaler.number = 0 in %s)", c.Command.Name, s.cfg.Path)
+	}
+	return s, err
+}
+
+// openAnywhere is open for commands of the build machine too. The command's
+// name goes into the events.
+func (h *host) openAnywhere(c *cli.Context) (*site, error) {
 	cfg, err := h.load(c)
 	if err != nil {
 		return nil, err

@@ -12,10 +12,7 @@ import (
 // quotaLeft is how many calls the vendor of the machines still allows; known is
 // false when it does not count them or was not asked in this run.
 func quotaLeft(servers provider.Servers) (left int, known bool) {
-	if steps, ok := servers.(stepServers); ok {
-		servers = steps.Servers
-	}
-	metered, ok := servers.(provider.Metered)
+	metered, ok := bare(servers).(provider.Metered)
 	if !ok {
 		return 0, false
 	}

@@ -34,18 +34,19 @@ func statusCommand(h *host) *cli.Command {
 
 // status is what status --json prints.
 type status struct {
-	Autoscaler int                         `json:"autoscaler"`
-	Of         int                         `json:"of"`
-	Website    string                      `json:"website"`
-	Profile    *int                        `json:"profile"` // of this autoscaler; null is none
-	Cycle      *autoscaler.Cycle           `json:"cycle"`   // null while none runs
-	Paused     map[string]autoscaler.Pause `json:"paused"`
-	Backoff    *autoscaler.Backoff         `json:"backoff"`
-	Fleet      counts                      `json:"fleet"`
-	Cost       *cost                       `json:"cost"`  // of the whole fleet; null when the vendor names no prices
-	Quota      *int                        `json:"quota"` // API requests left in this hour; null when the vendor does not count them
-	Servers    []serverRow                 `json:"servers"`
-	Errors     []string                    `json:"errors,omitempty"` // what could not be asked
+	Autoscaler  int                         `json:"autoscaler"`
+	Of          int                         `json:"of"`
+	Website     string                      `json:"website"`
+	Profile     *int                        `json:"profile"` // of this autoscaler; null is none
+	Cycle       *autoscaler.Cycle           `json:"cycle"`   // null while none runs
+	Paused      map[string]autoscaler.Pause `json:"paused"`
+	Backoff     *autoscaler.Backoff         `json:"backoff"`
+	Fleet       counts                      `json:"fleet"`
+	Autoscalers []peerRow                   `json:"autoscalers"`
+	Cost        *cost                       `json:"cost"`  // of the whole fleet; null when the vendor names no prices
+	Quota       *int                        `json:"quota"` // API requests left in this hour; null when the vendor does not count them
+	Servers     []serverRow                 `json:"servers"`
+	Errors      []string                    `json:"errors,omitempty"` // what could not be asked
 }
 
 // counts is the whole fleet in numbers.
@@ -121,16 +122,7 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	if state.Backoff.Failures > 0 {
 		st.Backoff = &state.Backoff
 	}
-	if shares, err := readShares(ctx, s); err != nil {
-		fault(err)
-	} else {
-		for _, sh := range shares {
-			st.Fleet.Profile += sh.After
-		}
-		if s.Shard <= len(shares) {
-			st.Profile = shares[s.Shard-1].Before
-		}
-	}
+	st.readPeers(ctx, s, fault)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	inDNS := map[netip.Addr]bool{}
@@ -178,6 +170,68 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	return st, nil
 }
 
+// peerRow is one autoscaler in a status.
+type peerRow struct {
+	Autoscaler int        `json:"autoscaler"`
+	Profile    *int       `json:"profile"`                      // null is none
+	Keeper     int        `json:"keeper,omitempty"`             // who keeps its webservers, by a lease
+	Until      *time.Time `json:"kept_until,omitempty"`         // when that ends unless it is renewed
+	Held       *time.Time `json:"profile_held_until,omitempty"` // from schedules
+	Dead       bool       `json:"dead,omitempty"`               // it showed signs of life before, and does not now
+}
+
+func (st *status) readPeers(ctx context.Context, s *site, fault func(error)) {
+	peers, err := s.Peers(ctx, s.cfg.Autoscaler.Count)
+	if err != nil {
+		fault(err)
+		return
+	}
+	for _, p := range peers {
+		row := peerRow{Autoscaler: p.Number, Keeper: p.Keeper, Dead: p.Dead()}
+		if p.Profile != nil {
+			row.Profile = &p.Profile.Count
+			st.Fleet.Profile += p.Profile.Count
+		}
+		if !p.KeptUntil.IsZero() {
+			row.Until = &p.KeptUntil
+		}
+		if !p.Hold.IsZero() {
+			row.Held = &p.Hold
+		}
+		if p.Number == s.Shard {
+			st.Profile = row.Profile
+		}
+		st.Autoscalers = append(st.Autoscalers, row)
+	}
+}
+
+// printPeers shows who keeps what, where there are several.
+func printPeers(w io.Writer, rows []peerRow) {
+	for _, r := range rows {
+		if len(rows) == 1 && r.Held == nil {
+			return
+		}
+		profile := "no profile"
+		if r.Profile != nil {
+			profile = fmt.Sprintf("profile %d", *r.Profile)
+		}
+		fmt.Fprintf(w, "autoscaler %d: %s", r.Autoscaler, profile)
+		switch {
+		case r.Keeper == 0:
+		case r.Dead && r.Keeper == r.Autoscaler:
+			fmt.Fprintf(w, ", DEAD: its lease ran out at %s", r.Until.UTC().Format("15:04:05 UTC"))
+		case r.Dead:
+			fmt.Fprintf(w, ", DEAD: kept by autoscaler %d until %s", r.Keeper, r.Until.UTC().Format("15:04:05 UTC"))
+		default:
+			fmt.Fprintf(w, ", alive, lease until %s", r.Until.UTC().Format("15:04:05 UTC"))
+		}
+		if r.Held != nil {
+			fmt.Fprintf(w, ", held from schedules until %s", r.Held.UTC().Format("2006-01-02 15:04 UTC"))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
 // mergeBuilds shows builds in their rows, or in rows of their own while they
 // have no server.
 func mergeBuilds(st *status, shard int, builds []autoscaler.Build) {
@@ -214,6 +268,7 @@ func printStatus(w io.Writer, s *site, st status) error {
 	fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
 	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", profile, f.Initial, f.Provisioned, f.Published)
 	fmt.Fprintf(w, "here: building %d, draining %d, failing %d\n", f.Building, f.Draining, f.Failing)
+	printPeers(w, st.Autoscalers)
 	if st.Cost != nil {
 		fmt.Fprintf(w, "it costs %s\n", st.Cost)
 	}

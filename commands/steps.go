@@ -51,3 +51,11 @@ func (s stepDNS) RemoveRecord(ctx context.Context, id string) error {
 	s.step("removed record " + id)
 	return err
 }
+
+// bare is the driver itself, for what it can do besides.
+func bare(servers provider.Servers) provider.Servers {
+	if steps, ok := servers.(stepServers); ok {
+		return steps.Servers
+	}
+	return servers
+}

@@ -77,10 +77,11 @@ func waitForFleet(ctx context.Context, h *host, s *site) error {
 // look counts what serves now.
 func look(ctx context.Context, s *site) (progress, error) {
 	var p progress
-	shares, err := readShares(ctx, s)
+	all, err := readShares(ctx, s)
 	if err != nil {
 		return p, err
 	}
+	defer all.close()
 	servers, err := s.Servers.List(ctx)
 	if err != nil {
 		return p, err
@@ -111,7 +112,7 @@ func look(ctx context.Context, s *site) (progress, error) {
 		}
 	}
 	p.Fits = true
-	for _, sh := range shares {
+	for _, sh := range all.shares {
 		p.Want += sh.After
 		p.Fits = p.Fits && there[sh.Autoscaler] == sh.After
 	}

@@ -21,7 +21,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		c.Autoscaler.Number = hostNumber(hostname)
 		from("autoscaler.number", "host name "+hostname)
 		if c.Autoscaler.Number == 0 {
-			p.add("autoscaler.number", "missing, and the host name %q does not tell it, as NO-<number>-as-… would: write a number from 1 to 5", hostname)
+			p.add("autoscaler.number", "missing, and the host name %q does not tell it, as NO-<number>-as-… would: write a number from 1 to 5, or 0 on the build machine", hostname)
 		}
 	}
 	if !isSet("provider.dns") {
@@ -212,6 +212,10 @@ func checkForm(form, v string) error {
 		}
 		if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return errors.New("must have no user, ? and #")
+		}
+	case "address":
+		if _, err := netip.ParseAddr(v); err != nil {
+			return fmt.Errorf("must be an IP address, is %s", describe(v))
 		}
 	case "command", "argument":
 		if !oneLine {

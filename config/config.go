@@ -43,7 +43,7 @@ type Config struct {
 
 // Autoscaler is this machine and the names of what it keeps.
 type Autoscaler struct {
-	Number        int    `toml:"number" doc:"Which autoscaler this is; left out, it is read from the machine's host name NO-<number>-as-…." min:"1" max:"5" example:"1"`
+	Number        int    `toml:"number" doc:"Which autoscaler this is, or 0 for the build machine, which only gives commands; left out, it is read from the machine's host name NO-<number>-as-…." min:"0" max:"5" example:"1"`
 	Count         int    `toml:"count" doc:"How many autoscalers share the fleet; one is enough for most." min:"1" max:"5"`
 	Region        string `toml:"region" doc:"The provider's name of the region; part of every server name." required:"true" form:"label"`
 	Build         string `toml:"build" doc:"The build identifier; part of every server name." required:"true" form:"label"`
@@ -119,6 +119,8 @@ type Datastore struct {
 	Driver           string   `toml:"driver" doc:"The kind of store: file, a folder of this machine, or s3, buckets that all autoscalers and the build machine reach." oneof:"file s3"`
 	Path             string   `toml:"path" doc:"For file: the store's folder." form:"path"`
 	Transport        string   `toml:"transport" doc:"How adt scale --count reaches the other autoscalers: store (they share the datastore) or ssh (each has a folder of its own, and profiles are written there over SSH)." oneof:"store ssh"`
+	Addresses        []string `toml:"addresses" doc:"For transport ssh: the addresses of the autoscalers, in the order of their numbers; left empty, they are asked of the provider by their names NO-<number>-as-…." form:"address" optional:"true"`
+	KnownHosts       string   `toml:"known_hosts" doc:"For transport ssh: the file with the SSH host keys of the autoscalers." form:"path"`
 	Endpoints        []string `toml:"endpoints" doc:"For s3: the address of the store. Of several, all get what is written, and the first is what is read and where leases are." form:"url" optional:"true"`
 	Region           string   `toml:"region" doc:"For s3: the region in which requests are signed; empty suits most vendors. Of several endpoints, separated by |." form:"argument" optional:"true"`
 	AccessKey        Secret   `toml:"access_key" doc:"For s3: the access key: file:PATH, env:NAME or the key itself. Of several endpoints with keys of their own, separated by |." example:"\"file:~/.adt-s3-access\""`
@@ -224,7 +226,7 @@ func defaults() Config {
 			Repository: "https://github.com/wintersys-projects/adt-webserver-scripts.git",
 		},
 		Datastore: Datastore{
-			Driver: "file", Path: "~/datastore", Transport: "store", Endpoints: []string{}, Style: "auto",
+			Driver: "file", Path: "~/datastore", Transport: "store", Addresses: []string{}, KnownHosts: "~/.ssh/known_hosts", Endpoints: []string{}, Style: "auto",
 			Timeout: 10 * second, StaleAfter: 60 * minute, Takeover: true, Lease: 10 * minute,
 		},
 		SSH: SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},

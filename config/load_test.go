@@ -82,6 +82,7 @@ func expected(m *machine) Config {
 	want.Provider.DNS = "local"
 	want.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-b1"
 	want.Local.Path, want.Datastore.Path = filepath.Join(m.home, "cloud"), filepath.Join(m.home, "datastore")
+	want.Datastore.KnownHosts = filepath.Join(m.home, ".ssh/known_hosts")
 	want.SSH.Port, want.HTTPS.Port = 2222, 8443
 	want.SSH.Key = filepath.Join(m.home, ".ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_b1")
 	want.Scale.Drain = Duration(90 * time.Second)
@@ -385,7 +386,7 @@ func TestNumberFromHostName(t *testing.T) {
 	m := newMachine(t)
 	m.host = "laptop"
 	_, err := m.load(t, required)
-	want := []string{`~/adt.toml: autoscaler.number: missing, and the host name "laptop" does not tell it, as NO-<number>-as-… would: write a number from 1 to 5`}
+	want := []string{`~/adt.toml: autoscaler.number: missing, and the host name "laptop" does not tell it, as NO-<number>-as-… would: write a number from 1 to 5, or 0 on the build machine`}
 	if d := cmp.Diff(want, m.faults(err)); d != "" {
 		t.Error(d)
 	}

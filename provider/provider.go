@@ -117,3 +117,11 @@ type Price struct {
 type Pricer interface {
 	Price(ctx context.Context) (Price, error)
 }
+
+// Finder is a driver that can look for machines that adt did not make, such as
+// the autoscalers themselves.
+type Finder interface {
+	// Find returns all machines of the account whose names match, or an error,
+	// never part.
+	Find(ctx context.Context, match func(name string) bool) ([]Server, error)
+}

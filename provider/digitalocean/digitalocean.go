@@ -67,6 +67,7 @@ var (
 	_ provider.Examiner = (*Cloud)(nil)
 	_ provider.Pricer   = (*Cloud)(nil)
 	_ provider.Metered  = (*Cloud)(nil)
+	_ provider.Finder   = (*Cloud)(nil)
 )
 
 // callTimeout is what one call may take in all, with its pages and repeats.

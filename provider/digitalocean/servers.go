@@ -29,6 +29,16 @@ func (c *Cloud) buildTag() string { return "adt-build-" + c.config.Build }
 // with Untagged also those that have only the names of its webservers.
 func (c *Cloud) List(ctx context.Context) ([]provider.Server, error) {
 	droplets, err := c.droplets(ctx)
+	return servers(droplets, err)
+}
+
+// Find implements provider.Finder: of the whole account.
+func (c *Cloud) Find(ctx context.Context, match func(name string) bool) ([]provider.Server, error) {
+	droplets, err := c.listDroplets(ctx, url.Values{})
+	return servers(slices.DeleteFunc(droplets, func(d godo.Droplet) bool { return !match(d.Name) }), err)
+}
+
+func servers(droplets []godo.Droplet, err error) ([]provider.Server, error) {
 	if err != nil {
 		return nil, named(err)
 	}
@@ -46,13 +56,17 @@ func (c *Cloud) droplets(ctx context.Context) ([]godo.Droplet, error) {
 	if !c.config.Untagged {
 		query.Set("tag_name", c.buildTag())
 	}
-	found, err := call(ctx, "listing droplets", func(ctx context.Context) ([]godo.Droplet, error) {
-		return list(ctx, c, "v2/droplets", query, "droplets", func(d *godo.Droplet) int { return d.ID })
-	})
+	found, err := c.listDroplets(ctx, query)
 	if err == nil && c.config.Untagged {
 		found = slices.DeleteFunc(found, func(d godo.Droplet) bool { return !c.ours(d) })
 	}
 	return found, err
+}
+
+func (c *Cloud) listDroplets(ctx context.Context, query url.Values) ([]godo.Droplet, error) {
+	return call(ctx, "listing droplets", func(ctx context.Context) ([]godo.Droplet, error) {
+		return list(ctx, c, "v2/droplets", query, "droplets", func(d *godo.Droplet) int { return d.ID })
+	})
 }
 
 // ours are the droplets that we made and those that the original named like a

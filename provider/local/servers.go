@@ -70,6 +70,12 @@ func (c *Cloud) List(ctx context.Context) ([]provider.Server, error) {
 	return servers, nil
 }
 
+// Find implements provider.Finder.
+func (c *Cloud) Find(ctx context.Context, match func(name string) bool) ([]provider.Server, error) {
+	servers, err := c.List(ctx)
+	return slices.DeleteFunc(servers, func(s provider.Server) bool { return !match(s.Name) }), err
+}
+
 func (c *Cloud) list(ctx context.Context) ([]provider.Server, error) {
 	fault, err := c.call(ctx, OpList)
 	if err != nil {

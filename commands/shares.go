@@ -1,0 +1,269 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"adt/autoscaler"
+	"adt/events"
+	"adt/provider"
+)
+
+// ask is what an operator wants changed. Exactly one of count, add and remove
+// is set.
+type ask struct {
+	count, add, remove *int
+	autoscaler         int // 0 is the whole fleet
+	hold               time.Duration
+}
+
+func askOf(c *cli.Context) (ask, error) {
+	a := ask{hold: c.Duration("hold")}
+	for name, into := range map[string]**int{"count": &a.count, "add": &a.add, "remove": &a.remove} {
+		if c.IsSet(name) {
+			n := c.Int(name)
+			*into = &n
+		}
+	}
+	if c.IsSet("autoscaler") {
+		a.autoscaler = c.Int("autoscaler")
+		if a.autoscaler < 1 {
+			return a, usagef("--autoscaler must be at least 1, is %d", a.autoscaler)
+		}
+	}
+	return a, nil
+}
+
+// share is one autoscaler's part of the fleet, and its change.
+type share struct {
+	Autoscaler int    `json:"autoscaler"`
+	Before     *int   `json:"before"` // null: there was none
+	After      int    `json:"after"`
+	LeftOut    string `json:"left_out,omitempty"` // why it gets nothing of the whole
+	Error      string `json:"error,omitempty"`    // why it was not told
+
+	set   time.Time // of the profile
+	hold  time.Time // until then no schedule changes it
+	store autoscaler.Profiles
+}
+
+// fleetShares is all autoscalers with their shares, and the way to tell them.
+type fleetShares struct {
+	shares []share
+	close  func()
+}
+
+// readShares asks for the profiles of all autoscalers: of as many as have a
+// machine at the provider, or, where it knows none, as are configured.
+func readShares(ctx context.Context, s *site) (fleetShares, error) {
+	n := s.cfg.Autoscaler.Count
+	if s.cfg.Datastore.Transport == "ssh" {
+		return s.readOverSSH(ctx, n)
+	}
+	peers, err := s.Peers(ctx, n)
+	if err != nil {
+		return fleetShares{}, err
+	}
+	all := fleetShares{shares: make([]share, n), close: func() {}}
+	for i, p := range peers {
+		sh := share{Autoscaler: p.Number, store: s.Profiles, hold: p.Hold}
+		if p.Profile != nil {
+			sh.Before, sh.After, sh.set = &p.Profile.Count, p.Profile.Count, p.Profile.Set
+		}
+		if p.Dead() {
+			sh.LeftOut = "no sign of life since " + p.KeptUntil.Add(-s.Lease).UTC().Format("15:04:05 UTC")
+			if p.Keeper != p.Number && p.Keeper != 0 {
+				sh.LeftOut = fmt.Sprintf("no sign of life, autoscaler %d keeps its webservers", p.Keeper)
+			}
+		}
+		all.shares[i] = sh
+	}
+	return all, nil
+}
+
+// machines looks for the machines of the autoscalers at the provider. Where it
+// knows none, as with machines of another account, none is missing.
+func (s *site) machines(ctx context.Context) (map[int]provider.Server, error) {
+	finder, ok := bare(s.Servers).(provider.Finder)
+	if !ok {
+		return nil, nil
+	}
+	found, err := finder.Find(ctx, func(name string) bool { _, ok := s.Fleet.ParseAutoscaler(name); return ok })
+	if err != nil {
+		return nil, fmt.Errorf("looking for the autoscalers: %w", err)
+	}
+	machines := map[int]provider.Server{}
+	for _, m := range found {
+		k, _ := s.Fleet.ParseAutoscaler(m.Name)
+		machines[k] = m
+	}
+	return machines, nil
+}
+
+// setProfile works out every autoscaler's share, refuses what exceeds a
+// maximum, and tells each.
+func setProfile(h *host, c *cli.Context, s *site, a ask) error {
+	all, err := s.change(c.Context, a)
+	if err != nil {
+		return err
+	}
+	defer all.close()
+	if !c.Bool("dry-run") {
+		err = s.tellAll(c.Context, all.shares, a.hold)
+		s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(all.shares), "\n"), "\n", "; "))
+	}
+	if c.Bool("json") {
+		return errors.Join(printJSON(h.env.Stdout, all.shares), err)
+	}
+	fmt.Fprint(h.env.Stdout, describe(all.shares))
+	if c.Bool("dry-run") {
+		more := 0
+		for _, sh := range all.shares {
+			more += sh.After
+			if sh.Before != nil {
+				more -= *sh.Before
+			}
+		}
+		fmt.Fprint(h.env.Stdout, s.describeChange(c.Context, more))
+		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
+	}
+	return err
+}
+
+// change works out what each autoscaler gets.
+func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
+	all, err := readShares(ctx, s)
+	if err != nil {
+		return all, err
+	}
+	machines, err := s.machines(ctx)
+	if err != nil {
+		all.close()
+		return all, err
+	}
+	for i, sh := range all.shares {
+		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && sh.LeftOut == "" {
+			all.shares[i].LeftOut = "it has no machine at the provider"
+		}
+	}
+	if !slices.ContainsFunc(all.shares, func(sh share) bool { return sh.LeftOut == "" }) {
+		for i := range all.shares { // told all the same, for when they are back
+			all.shares[i].LeftOut = ""
+		}
+	}
+	if err := a.apply(all.shares, s.cfg.Autoscaler.MaxWebservers); err != nil {
+		all.close()
+		return all, err
+	}
+	return all, nil
+}
+
+// apply changes the shares. Those of autoscalers that are left out become 0: who
+// keeps their webservers drains them while the others build.
+func (a ask) apply(all []share, most int) error {
+	var changed []*share
+	total := 0
+	for i := range all {
+		sh := &all[i]
+		if a.autoscaler != 0 && a.autoscaler != sh.Autoscaler {
+			continue
+		}
+		total += sh.After
+		if a.autoscaler == 0 && sh.LeftOut != "" {
+			sh.After = 0
+			continue
+		}
+		changed = append(changed, sh)
+	}
+	if len(changed) == 0 {
+		return usagef("--autoscaler must be 1 to %d (autoscaler.count), is %d", len(all), a.autoscaler)
+	}
+	switch {
+	case a.count != nil:
+		total = *a.count
+	case a.add != nil:
+		total += *a.add
+	case *a.remove > total:
+		return usagef("--remove %d: the profile is %d", *a.remove, total)
+	default:
+		total -= *a.remove
+	}
+	if total > most*len(changed) {
+		return usagef("%d webservers are too many: %d autoscalers × %d each (autoscaler.max_webservers) is %d", total, len(changed), most, most*len(changed))
+	}
+	for i, n := range autoscaler.Split(total, len(changed)) {
+		changed[i].After = n
+	}
+	return nil
+}
+
+// tellAll stores the new profiles. One that cannot be told keeps none of the
+// others from it; the same command again repairs that.
+func (s *site) tellAll(ctx context.Context, shares []share, hold time.Duration) error {
+	var errs []error
+	for i := range shares {
+		sh := &shares[i]
+		if sh.LeftOut != "" && sh.Before == nil {
+			continue // it never had any
+		}
+		err := errors.New(sh.Error)
+		if sh.Error == "" {
+			err = s.tellOne(ctx, *sh, hold)
+		}
+		if err != nil {
+			sh.Error = err.Error()
+			errs = append(errs, fmt.Errorf("autoscaler %d was not told: %w (the same command again repairs that)", sh.Autoscaler, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *site) tellOne(ctx context.Context, sh share, hold time.Duration) error {
+	if hold > 0 || !sh.hold.IsZero() {
+		until := time.Time{}
+		if hold > 0 {
+			now, _, err := sh.store.Store.Now(ctx)
+			if err != nil {
+				return err
+			}
+			until = now.Add(hold)
+		}
+		if err := sh.store.Hold(ctx, sh.Autoscaler, until); err != nil {
+			return err
+		}
+	}
+	return sh.store.Set(ctx, sh.Autoscaler, sh.After)
+}
+
+func describe(shares []share) string {
+	var b strings.Builder
+	total := 0
+	for _, sh := range shares {
+		before := "none"
+		if sh.Before != nil {
+			before = fmt.Sprint(*sh.Before)
+		}
+		fmt.Fprintf(&b, "autoscaler %d: %s → %d", sh.Autoscaler, before, sh.After)
+		if sh.LeftOut != "" {
+			fmt.Fprintf(&b, " (left out: %s)", sh.LeftOut)
+		}
+		if sh.Error != "" {
+			fmt.Fprintf(&b, " (NOT TOLD: %s)", sh.Error)
+		}
+		b.WriteString("\n")
+		total += sh.After
+	}
+	fmt.Fprintf(&b, "fleet: %d webservers, besides the initial ones\n", total)
+	return b.String()
+}
+
+// readOverSSH asks each autoscaler for its own folder of profiles.
+func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
+	return fleetShares{}, errors.New("not there yet")
+}
