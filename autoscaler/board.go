@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,6 +50,9 @@ func shardKey(shard int, word, rest string) string {
 // read lists the board.
 func (p Profiles) read(ctx context.Context) (*board, error) {
 	objects, err := p.Store.List(ctx, p.Bucket, boardPrefix)
+	if errors.Is(err, datastore.ErrNoBucket) {
+		return nil, fmt.Errorf("reading the profiles: %w (adt doctor --fix makes it)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the profiles: %w", err)
 	}

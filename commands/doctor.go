@@ -17,7 +17,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
-	"adt/autoscaler"
 	"adt/cloudinit"
 	"adt/config"
 	"adt/provider"
@@ -32,8 +31,11 @@ func doctorCommand(h *host) *cli.Command {
    adt doctor                                  a line for each thing; exit 1 when one is wrong
    adt doctor --json | jq '.[] | select(.ok | not)'
 
-   It changes nothing.`,
-		Flags: []cli.Flag{jsonFlag()},
+   adt doctor --fix                            make what is missing and safe to make: the datastore's buckets
+
+   Without --fix it changes nothing, except that it makes and removes one object in an
+   S3 datastore to see whether leases are possible there.`,
+		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "fix", Usage: "make the buckets that are missing"}},
 		Action: func(c *cli.Context) error {
 			findings := examine(c.Context, h, c)
 			if c.Bool("json") {
@@ -103,7 +105,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	}
 	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
 	all = append(all, examineVendors(ctx, cfg)...)
-	all = append(all, examineStore(ctx, cfg))
+	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
 	return append(all, examineCron(ctx, h)...)
 }
@@ -186,22 +188,6 @@ func examineVendors(ctx context.Context, cfg *config.Config) []finding {
 		all = append(all, fine("DNS", "%s has %d A records", cfg.Website.URL, len(records)))
 	}
 	return all
-}
-
-func examineStore(ctx context.Context, cfg *config.Config) finding {
-	if folder := examineFolder("datastore", cfg.Datastore.Path); !folder.OK || missing(cfg.Datastore.Path) {
-		return folder // opening it would make it
-	}
-	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
-	defer cancel()
-	store, err := openStore(cfg)
-	if err == nil {
-		_, _, err = autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()}.Get(ctx, cfg.Autoscaler.Number)
-	}
-	if err != nil {
-		return wrong("datastore", "it must be there and readable, or no profile is known", "%v", err)
-	}
-	return fine("datastore", "%s %s", cfg.Datastore.Driver, cfg.Datastore.Path)
 }
 
 func missing(path string) bool {

@@ -100,15 +100,30 @@ func openStore(cfg *config.Config) (datastore.Store, error) {
 	return nil, usagef("datastore.driver: there is no driver %q", cfg.Datastore.Driver)
 }
 
-// openS3 opens the endpoints in their order. Keys and regions are one for all,
-// or one for each, separated by | as in the original's settings.
 func openS3(cfg *config.Config) (datastore.Store, error) {
+	stores, err := endpoints(cfg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if len(stores) == 1 {
+		return stores[0], nil
+	}
+	var chain datastore.Chain
+	for _, s := range stores {
+		chain = append(chain, s)
+	}
+	return chain, nil
+}
+
+// endpoints opens each S3 endpoint, in their order. Keys and regions are one for
+// all, or one for each, separated by | as in the original's settings.
+func endpoints(cfg *config.Config) ([]*s3.Store, error) {
 	d := cfg.Datastore
 	pick := func(all string, i int) string {
 		each := strings.Split(all, "|")
 		return each[min(i, len(each)-1)]
 	}
-	chain := make(datastore.Chain, len(d.Endpoints))
+	stores := make([]*s3.Store, len(d.Endpoints))
 	for i, endpoint := range d.Endpoints {
 		c := s3.Config{
 			Endpoint: endpoint, Region: pick(d.Region, i), AccessKey: pick(d.AccessKey.Reveal(), i), SecretKey: pick(d.SecretKey.Reveal(), i),
@@ -117,14 +132,10 @@ func openS3(cfg *config.Config) (datastore.Store, error) {
 		if c.Style == "auto" {
 			c.Style = s3.StyleAuto
 		}
-		store, err := s3.Open(c)
-		if err != nil {
-			return nil, usageError{err}
+		var err error
+		if stores[i], err = s3.Open(c); err != nil {
+			return nil, err
 		}
-		chain[i] = store
 	}
-	if len(chain) == 1 {
-		return chain[0], nil
-	}
-	return chain, nil
+	return stores, nil
 }
