@@ -31,6 +31,7 @@ const Version = "0.1.0"
 // Env is all that a run takes from the process around it.
 type Env struct {
 	Args     []string // with the program's name first
+	Stdin    io.Reader
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Getenv   func(string) string
@@ -48,7 +49,7 @@ type Env struct {
 // System is the environment of a real process.
 func System() Env {
 	host, _ := os.Hostname()
-	return Env{Args: os.Args, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
+	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
 		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab}
 }
 
@@ -63,9 +64,9 @@ func readCrontab(ctx context.Context) string {
 	return string(out)
 }
 
-// terminal reports whether a person watches w.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// terminal reports whether a person is at that stream.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -98,7 +99,7 @@ func newApp(env Env) *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
 		Commands: []*cli.Command{
-			scaleCommand(h), healthcheckCommand(h), rebootCommand(h),
+			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),

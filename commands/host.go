@@ -37,6 +37,10 @@ func (h *host) load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	return h.loadFile(path)
+}
+
+func (h *host) loadFile(path string) (*config.Config, error) {
 	cfg, err := config.Load(path, config.Env{Getenv: h.env.Getenv, Hostname: h.env.Hostname})
 	if err != nil {
 		return nil, usageError{err}
@@ -64,13 +68,17 @@ func (h *host) open(c *cli.Context) (*site, error) {
 	return s, err
 }
 
-// openAnywhere is open for commands of the build machine too. The command's
-// name goes into the events.
+// openAnywhere is open for commands of the build machine too.
 func (h *host) openAnywhere(c *cli.Context) (*site, error) {
 	cfg, err := h.load(c)
 	if err != nil {
 		return nil, err
 	}
+	return h.openSite(c, cfg)
+}
+
+// openSite puts an autoscaler together. The command's name goes into the events.
+func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 	log, err := events.Open(eventsFolder(cfg))
 	if err != nil {
 		return nil, err

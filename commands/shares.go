@@ -116,7 +116,7 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 	defer all.close()
 	if !c.Bool("dry-run") {
 		err = s.tellAll(c.Context, all.shares, a.hold)
-		s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(all.shares), "\n"), "\n", "; "))
+		s.recordProfile(all.shares)
 	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(h.env.Stdout, all.shares), err)
@@ -134,6 +134,10 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
 	}
 	return err
+}
+
+func (s *site) recordProfile(shares []share) {
+	s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(shares), "\n"), "\n", "; "))
 }
 
 // change works out what each autoscaler gets.

@@ -49,6 +49,7 @@ type Autoscaler struct {
 	Build         string `toml:"build" doc:"The build identifier; part of every server name." required:"true" form:"label"`
 	User          string `toml:"user" doc:"The server user on every machine; the first 4 characters are part of every server name." form:"user"`
 	MaxWebservers int    `toml:"max_webservers" doc:"The most webservers that one autoscaler keeps (the original's MAXWEBSERVERS)." min:"1" max:"20"`
+	Production    bool   `toml:"production" doc:"Whether this is a production fleet; adt adjust-scaling refuses any other, as the original does."`
 	CountInitial  bool   `toml:"count_initial" doc:"Whether the initial webservers count towards the profile; by default the profile is on top of them."`
 }
 
@@ -211,7 +212,7 @@ type Reboot struct {
 func defaults() Config {
 	const second, minute = Duration(time.Second), Duration(time.Minute)
 	return Config{
-		Autoscaler: Autoscaler{Count: 1, User: "agile", MaxWebservers: 10},
+		Autoscaler: Autoscaler{Count: 1, User: "agile", MaxWebservers: 10, Production: true},
 		Website:    Website{HeadFile: "index.html", Application: "none", TTL: 60 * second},
 		Provider:   Provider{Servers: "local"},
 		Local: Local{

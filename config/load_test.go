@@ -136,7 +136,7 @@ accept_status = [200]
 command = ["reboot"]
 `)
 	want := expected(m)
-	want.Autoscaler = Autoscaler{Number: 2, Count: 3, Region: "ch-gva-2", Build: "test-gb", User: "Xagile.1", MaxWebservers: 20, CountInitial: true}
+	want.Autoscaler = Autoscaler{Number: 2, Count: 3, Region: "ch-gva-2", Build: "test-gb", User: "Xagile.1", MaxWebservers: 20, CountInitial: true, Production: true}
 	want.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-test-gb"
 	want.Website.TTL = Duration(2 * time.Minute)
 	want.Local.Path, want.Local.Token, want.Local.SSHPort = "/srv/cloud", NewSecret("from a file"), 3333
