@@ -55,7 +55,7 @@ type member struct {
 }
 
 // newSquad makes three autoscalers that share an S3 server, or a folder.
-func newSquad(t *testing.T, onS3 bool) *squad {
+func newSquad(t testing.TB, onS3 bool) *squad {
 	t.Helper()
 	q := &squad{fleet: newFleet(t, nil)}
 	shared := settings{
@@ -101,6 +101,17 @@ func newSquad(t *testing.T, onS3 bool) *squad {
 	return q
 }
 
+// buildMachine is a machine that only gives commands.
+func (q *squad) buildMachine() *fleet {
+	q.t.Helper()
+	m := &fleet{t: q.t, home: q.path("build-machine"), cloud: q.cloud, key: q.key, trace: q.trace, dial: q.dial}
+	q.must(os.MkdirAll(m.home, 0o700))
+	text, err := os.ReadFile(q.members[0].path("adt.toml"))
+	q.must(err)
+	q.must(os.WriteFile(m.path("adt.toml"), []byte(strings.Replace(string(text), "autoscaler.number = 1", "autoscaler.number = 0", 1)), 0o600))
+	return m
+}
+
 // way is a way to a server that can be cut: a plain forwarder of connections.
 type way struct {
 	listener net.Listener
@@ -111,7 +122,7 @@ type way struct {
 	conns []net.Conn
 }
 
-func newWay(t *testing.T, target string) *way {
+func newWay(t testing.TB, target string) *way {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

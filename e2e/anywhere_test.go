@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"adt/events"
+)
+
+// A command on the build machine reaches all autoscalers, leaves out the dead
+// and says so, and can be watched until the fleet serves.
+func TestScaleFromTheBuildMachine(t *testing.T) {
+	q := begin(t)
+	b := q.buildMachine()
+	says := func(code int, args []string, lines ...string) {
+		t.Helper()
+		r := b.Run(args...)
+		if r.code != code {
+			t.Error(r)
+		}
+		for _, line := range lines {
+			if !strings.Contains(r.stdout+r.stderr, line) {
+				t.Errorf("no %q in %s", line, r)
+			}
+		}
+	}
+	q.mu.Lock()
+	q.asked = append(q.asked, 9)
+	q.mu.Unlock()
+	says(0, []string{"scale", "--count", "9", "--wait", "--timeout", "2m"}, "autoscaler 1: 2 → 3", "fleet: 9 webservers", "9 serve, 9 wanted")
+	q.Await(9)
+	says(0, []string{"status"}, "autoscaler 2: profile 3, alive, lease until")
+	says(2, []string{"scale"}, "this is the build machine")
+	says(2, []string{"scale", "--count", "31"}, "31 webservers are too many: 3 autoscalers × 10 each (autoscaler.max_webservers) is 30")
+	q.members[1].Off()
+	q.AwaitKeeper(2, 1)
+	says(0, []string{"status"}, "autoscaler 2: profile 3, DEAD: kept by autoscaler 1")
+	says(2, []string{"scale", "--count", "21"}, "2 autoscalers × 10 each")
+	says(0, []string{"scale", "--count", "7"}, "autoscaler 1: 3 → 4", "autoscaler 2: 3 → 0 (left out: no sign of life, autoscaler 1 keeps its webservers)", "autoscaler 3: 3 → 3", "fleet: 7")
+	q.Await(7)
+	says(0, []string{"scale", "--add", "1", "--autoscaler", "3"}, "autoscaler 3: 3 → 4", "fleet: 8")
+	q.mu.Lock()
+	q.asked = append(q.asked, 8)
+	q.mu.Unlock()
+	q.Await(8)
+}
+
+// BenchmarkCommandToBuilds is from adt scale --count 15 on the build machine to
+// the 15th build that began, on three autoscalers that tick once, then.
+func BenchmarkCommandToBuilds(b *testing.B) {
+	for b.Loop() {
+		q := newSquad(b, true)
+		for _, m := range q.members {
+			m.Run("scale")
+		}
+		began := time.Now()
+		q.buildMachine().Tick("scale", "--count", "15")
+		var waits []func() result
+		for _, m := range q.members {
+			waits = append(waits, m.Start(nil, "scale"))
+		}
+		builds := 0
+		var last time.Time
+		for i, wait := range waits {
+			wait()
+			for _, e := range q.members[i].Events(events.BuildStarted) {
+				builds++
+				if e.Time.After(last) {
+					last = e.Time
+				}
+			}
+		}
+		if builds != 15 {
+			b.Fatalf("%d builds began in one tick", builds)
+		}
+		b.ReportMetric(float64(last.Sub(began).Milliseconds()), "ms-to-15-builds")
+	}
+}
+
+// BenchmarkTakeover is from the death of an autoscaler until another one keeps
+// its webservers, while the others tick without a pause; the lease is 8 s.
+func BenchmarkTakeover(b *testing.B) {
+	for b.Loop() {
+		q := newSquad(b, true)
+		q.Ask(3)
+		for _, m := range q.members {
+			m.On()
+		}
+		q.Await(3)
+		for shard := 1; shard <= 3; shard++ {
+			q.AwaitKeeper(shard, shard)
+		}
+		q.members[1].Off()
+		died := time.Now()
+		q.AwaitKeeper(2, 1)
+		taken := q.members[0].Events(events.LeaseTaken)
+		b.ReportMetric((taken[len(taken)-1].Time.Sub(died) - squadLease).Seconds(), "s-over-the-lease")
+	}
+}
