@@ -74,7 +74,7 @@ type serverRow struct {
 }
 
 func runStatus(h *host, c *cli.Context) error {
-	s, err := h.open(c)
+	s, err := h.openAnywhere(c)
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,12 @@ func printStatus(w io.Writer, s *site, st status) error {
 		profile = fmt.Sprintf("%d of %d", *st.Profile, st.Fleet.Profile)
 	}
 	f := st.Fleet
-	fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
+	if st.Autoscaler == 0 {
+		fmt.Fprintf(w, "%s: build machine, %d autoscalers\n", st.Website, st.Of)
+		profile = fmt.Sprint(f.Profile)
+	} else {
+		fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
+	}
 	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", profile, f.Initial, f.Provisioned, f.Published)
 	fmt.Fprintf(w, "here: building %d, draining %d, failing %d\n", f.Building, f.Draining, f.Failing)
 	printPeers(w, st.Autoscalers)

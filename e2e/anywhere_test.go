@@ -52,7 +52,7 @@ func BenchmarkCommandToBuilds(b *testing.B) {
 	for b.Loop() {
 		q := newSquad(b, true)
 		for _, m := range q.members {
-			m.Run("scale")
+			m.Tick("scale")
 		}
 		began := time.Now()
 		q.buildMachine().Tick("scale", "--count", "15")
@@ -63,7 +63,9 @@ func BenchmarkCommandToBuilds(b *testing.B) {
 		builds := 0
 		var last time.Time
 		for i, wait := range waits {
-			wait()
+			if r := wait(); r.code != 0 {
+				b.Error(r)
+			}
 			for _, e := range q.members[i].Events(events.BuildStarted) {
 				builds++
 				if e.Time.After(last) {
@@ -94,7 +96,8 @@ func BenchmarkTakeover(b *testing.B) {
 		q.members[1].Off()
 		died := time.Now()
 		q.AwaitKeeper(2, 1)
-		taken := q.members[0].Events(events.LeaseTaken)
+		var taken []events.Event
+		q.await("it says so", func() bool { taken = q.members[0].Events(events.LeaseTaken); return len(taken) > 0 })
 		b.ReportMetric((taken[len(taken)-1].Time.Sub(died) - squadLease).Seconds(), "s-over-the-lease")
 	}
 }
