@@ -294,15 +294,18 @@ func (a *Autoscaler) keep(ctx context.Context, shard int, b *board) error {
 			}
 		}
 	}
-	from := b.now
-	switch _, within, _ := a.Profiles.Store.Now(ctx); {
+	_, within, err := a.Profiles.Store.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("taking the lease of shard %d: %w", shard, err)
+	}
+	from := b.now.Add(-2 * within) // another process may reckon the store's time to be earlier
+	switch {
 	case mine, p.epoch == 0:
 	case shard == a.Shard: // the owner is back: the holder sees that and lets go
 		from = last.Until.Add(2 * within)
 		if soon := b.now.Add(a.handover() + 4*within); soon.Before(from) {
 			from = soon
 		}
-		from = maxTime(from, b.now)
 	default:
 		due, err := a.mayTake(ctx, shard, b, last)
 		if err != nil {
@@ -369,7 +372,7 @@ func (a *Autoscaler) mayTake(ctx context.Context, shard int, b *board, last Leas
 // between.
 func (a *Autoscaler) take(ctx context.Context, shard int, p post, h holding, from time.Time, same bool) error {
 	// Of a store that lost its leases the own epoch goes on.
-	next := holding{Version: rundir.Version, Epoch: max(p.epoch, h.Epoch) + 1, From: from, Until: from.Add(a.Lease), Skew: a.board.now.Sub(a.Now()), Fresh: h.Fresh || !same}
+	next := holding{Version: rundir.Version, Epoch: max(p.epoch, h.Epoch) + 1, From: from, Until: maxTime(from, a.board.now).Add(a.Lease), Skew: a.board.now.Sub(a.Now()), Fresh: h.Fresh || !same}
 	lease := Lease{Version: rundir.Version, Autoscaler: a.Shard, Holder: a.Holder, Nonce: rand.Text(), From: next.From, Until: next.Until}
 	content, err := json.Marshal(lease)
 	if err != nil {
