@@ -22,6 +22,7 @@ import (
 	"adt/provider"
 	"adt/remote"
 	"adt/rundir"
+	"adt/schedule"
 )
 
 // Settings are the operator's numbers and texts. Durations of 0 mean at once.
@@ -55,6 +56,9 @@ type Settings struct {
 	MissingAfter  time.Duration
 
 	Limits healthcheck.Limits // the configured part
+
+	Schedule    *schedule.Schedule // nil is none
+	Autoscalers int                // how many share the fleet
 
 	Lease            time.Duration // for how long a shard is held without a renewal; 0: nobody shares
 	Holder           string        // what this machine calls itself in leases

@@ -16,6 +16,7 @@ import (
 	"adt/provider"
 	"adt/remote"
 	"adt/rundir"
+	"adt/schedule"
 )
 
 // lastKnown is the record store.json: what the datastore last said.
@@ -43,10 +44,14 @@ func (a *Autoscaler) askStore(ctx context.Context, o *Observation) error {
 		why, err = a.forbidden(ctx)
 	}
 	if err != nil {
-		return a.fromMemory(o, err)
+		return a.fromMemory(ctx, o, err)
 	}
 	a.setHold(why)
-	o.Profile, o.Stale = b.posts[a.Shard].profile, b.posts[a.Shard].stale
+	mine := b.posts[a.Shard]
+	o.Profile, o.Stale = mine.profile, mine.stale
+	if b.now.After(mine.hold) {
+		a.applySchedule(ctx, o, b.now)
+	}
 	if a.preview != nil {
 		return nil
 	}
@@ -55,11 +60,47 @@ func (a *Autoscaler) askStore(ctx context.Context, o *Observation) error {
 		return err
 	}
 	next := lastKnown{Version: rundir.Version, Profile: o.Profile, Hold: why, Seen: a.Now()}
-	same := last.Hold == why && (last.Profile == nil) == (o.Profile == nil) && (o.Profile == nil || last.Profile.Count == o.Profile.Count)
+	same := last.Hold == why && (last.Profile == nil) == (o.Profile == nil) && (o.Profile == nil || last.Profile.Count == o.Profile.Count && last.Profile.Set.Equal(o.Profile.Set))
 	if same && age(next.Seen, last.Seen) < a.StaleAfter/6 { // most ticks write nothing
 		return nil
 	}
 	return a.Dir.Write(storeFile, next)
+}
+
+// applySchedule changes the profile by what has fired since it was set, and says
+// so in the store, where everybody reads it; now is by the store's clock. While
+// the store is silent the same follows from the last known profile. A firing
+// counts when no clock can be before it any more, lest it be applied twice.
+func (a *Autoscaler) applySchedule(ctx context.Context, o *Observation, now time.Time) {
+	if a.Schedule == nil {
+		return
+	}
+	profile, set := 0, time.Time{}
+	if o.Profile != nil {
+		profile, set = o.Profile.Count, o.Profile.Set
+	}
+	fired := a.Schedule.Since(set, now.Add(-datastore.Precision))
+	if o.Profile == nil { // what is to be added to nothing
+		fired = slices.DeleteFunc(fired, func(f schedule.Firing) bool { return f.Count == nil })
+	}
+	count := schedule.Fold(profile, fired, func(total int) int {
+		return Split(total, max(a.Autoscalers, a.Shard))[a.Shard-1]
+	})
+	adds := slices.ContainsFunc(fired, func(f schedule.Firing) bool { return f.Add != nil })
+	if len(fired) == 0 || o.Profile != nil && count == profile && !adds {
+		return
+	}
+	o.Profile = &Profile{Count: count, Set: set}
+	if a.preview != nil || o.Silent != "" {
+		return
+	}
+	last := fired[len(fired)-1]
+	if err := a.Profiles.Set(ctx, a.Shard, count); err != nil {
+		a.event(events.StoreFailed, "", "%v", err) // the next tick works out the same
+		return
+	}
+	o.Profile.Set, o.Stale = now, nil
+	a.event(events.ScheduleFired, "", "profile %d, by %s at %s", count, last.Entry, last.At.Format("2006-01-02 15:04 MST"))
 }
 
 func (a *Autoscaler) setHold(why string) {
@@ -70,7 +111,7 @@ func (a *Autoscaler) setHold(why string) {
 }
 
 // fromMemory is askStore while the store is silent.
-func (a *Autoscaler) fromMemory(o *Observation, cause error) error {
+func (a *Autoscaler) fromMemory(ctx context.Context, o *Observation, cause error) error {
 	a.event(events.StoreFailed, "", "%v", cause)
 	a.silent.Store(true)
 	var last lastKnown
@@ -83,6 +124,7 @@ func (a *Autoscaler) fromMemory(o *Observation, cause error) error {
 		return fmt.Errorf("%w: %w", ErrNotObserved, cause)
 	}
 	o.Profile, o.Silent = last.Profile, cause.Error()
+	a.applySchedule(ctx, o, time.Now())
 	a.setHold(last.Hold)
 	a.event(events.StoreSilent, "", "the last known profile holds for %s more, and nothing is terminated", (a.StaleAfter - silence).Round(time.Second))
 	return nil

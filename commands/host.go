@@ -45,6 +45,9 @@ func (h *host) loadFile(path string) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	if _, err := scheduleOf(cfg); err != nil {
+		return nil, err
+	}
 	return cfg, nil
 }
 
@@ -242,6 +245,7 @@ type dials interface {
 
 // settings turns what the operator wrote into what the domain wants.
 func (h *host) settings(cfg *config.Config) autoscaler.Settings {
+	plan, _ := scheduleOf(cfg) // it was checked when it was loaded
 	lease := time.Duration(0)
 	if cfg.Shared() {
 		lease = cfg.Datastore.Lease.Std()
@@ -280,6 +284,7 @@ func (h *host) settings(cfg *config.Config) autoscaler.Settings {
 			SelfCheckPercent: check.SelfCheckPercent, SelfCheckMin: check.SelfCheckMin,
 			BudgetPercent: check.BudgetPercent, MinPublished: check.MinPublished,
 		},
+		Schedule: plan, Autoscalers: cfg.Autoscaler.Count,
 		Lease: lease, Holder: h.holder(), StaleAfter: cfg.Datastore.StaleAfter.Std(), RequireInstalled: cfg.Datastore.RequireInstalled,
 		RebootCommand: cfg.Reboot.Command, CycleLimit: cfg.Reboot.CycleLimit.Std(),
 	}

@@ -35,6 +35,9 @@ type Config struct {
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
 
+	// Schedule is the [[schedule]] tables, in the order of the file.
+	Schedule []Schedule `toml:"-"`
+
 	Path string `toml:"-"` // of the file, absolute
 	Home string `toml:"-"` // $HOME
 
@@ -133,6 +136,18 @@ type Datastore struct {
 	StaleAfter       Duration `toml:"stale_after" doc:"How long scaling goes on from the last known profile while the store is silent." min:"0s" max:"7d"`
 	Takeover         bool     `toml:"takeover" doc:"Whether the autoscalers, where there are several, hold leases on their shards, and a living one keeps a dead one's webservers."`
 	Lease            Duration `toml:"lease" doc:"After how long without a renewal a shard may be taken over; all autoscalers must have the same." min:"1s" max:"1d"`
+}
+
+// Schedule is one [[schedule]] table. Whether it makes sense is found out by
+// package schedule.
+type Schedule struct {
+	Line     int    `toml:"-" json:"line"`
+	Cron     string `toml:"cron" json:"cron"`
+	TimeZone string `toml:"time_zone" json:"time_zone,omitempty"`
+	Count    *int   `toml:"count" json:"count,omitempty"`
+	Add      *int   `toml:"add" json:"add,omitempty"`
+	From     string `toml:"from" json:"from,omitempty"`
+	Until    string `toml:"until" json:"until,omitempty"`
 }
 
 // SSH is how webservers are logged in to.

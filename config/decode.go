@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -121,6 +122,9 @@ func (d *document) decode(parent toml.Key, table map[string]toml.Primitive, sect
 		path := append(slices.Clone(parent), name)
 		key, value := path.String(), table[name]
 		d.values[key] = value
+		if key == "schedule" {
+			continue // see schedules
+		}
 		if isSection(sections, key) {
 			switch d.value(value).(type) {
 			case map[string]any:
@@ -136,6 +140,78 @@ func (d *document) decode(parent toml.Key, table map[string]toml.Primitive, sect
 			p.add(key, "%v", err)
 		}
 	}
+}
+
+// schedules reads the [[schedule]] tables.
+func (d *document) schedules(top map[string]toml.Primitive, p *problems) []Schedule {
+	value, there := top["schedule"]
+	if !there {
+		return nil
+	}
+	var tables []map[string]toml.Primitive
+	if _, ok := d.value(value).([]map[string]any); !ok || d.meta.PrimitiveDecode(value, &tables) != nil {
+		p.add("schedule", "must be a list of tables: write [[schedule]] above each")
+		return nil
+	}
+	all := make([]Schedule, len(tables))
+	for i, table := range tables {
+		s := &all[i]
+		fields := map[string]any{"cron": &s.Cron, "time_zone": &s.TimeZone, "count": new(int), "add": new(int), "from": &s.From, "until": &s.Until}
+		s.Line = d.tableLine("schedule", i)
+		for _, name := range slices.Sorted(maps.Keys(table)) {
+			line := d.keyLine(s.Line, name)
+			field, known := fields[name]
+			if !known {
+				p.addAt(line, "schedule."+name, "unknown key: there are cron, time_zone, count, add, from and until")
+				continue
+			}
+			if err := assign(field, d.value(table[name]), nil); err != nil {
+				p.addAt(line, "schedule."+name, "%v", err)
+				continue
+			}
+			switch name {
+			case "count":
+				s.Count = field.(*int)
+			case "add":
+				s.Add = field.(*int)
+			}
+		}
+		if _, there := table["cron"]; !there {
+			p.addAt(s.Line, "schedule.cron", "missing: write cron = \"30 8 * * 1-5\" (minute hour day month weekday)")
+		}
+	}
+	return all
+}
+
+// tableLine is the line of the i-th [[name]], from 1, or of all of them where they
+// are written in another way. The library knows but the last of several.
+func (d *document) tableLine(name string, i int) int {
+	head := regexp.MustCompile(`^\s*\[\[\s*` + name + `\s*\]\]`)
+	for n, line := range strings.Split(d.source, "\n") {
+		if !head.MatchString(line) {
+			continue
+		}
+		if i == 0 {
+			return n + 1
+		}
+		i--
+	}
+	return d.line(name)
+}
+
+// keyLine is the line of a key below a table's head.
+func (d *document) keyLine(head int, name string) int {
+	key := regexp.MustCompile(`^\s*"?` + regexp.QuoteMeta(name) + `"?\s*=`)
+	for n, line := range strings.Split(d.source, "\n") {
+		switch {
+		case n < head:
+		case key.MatchString(line):
+			return n + 1
+		case strings.HasPrefix(strings.TrimSpace(line), "["):
+			return head
+		}
+	}
+	return head
 }
 
 func isSection(sections []section, key string) bool {

@@ -41,7 +41,10 @@ type problems struct {
 	bad  map[string]bool // keys with a problem; rules that would only repeat it skip them
 }
 
-func (p *problems) add(key, format string, args ...any) {
+func (p *problems) add(key, format string, args ...any) { p.addAt(p.line(key), key, format, args...) }
+
+// addAt is add for what has a line of its own, as tables of a list have.
+func (p *problems) addAt(line int, key, format string, args ...any) {
 	p.bad[key] = true
 	if len(p.list) >= problemLimit {
 		p.more++
@@ -53,7 +56,7 @@ func (p *problems) add(key, format string, args ...any) {
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
-	p.list = append(p.list, &Error{File: p.file, Line: p.line(key), Key: key, Msg: msg})
+	p.list = append(p.list, &Error{File: p.file, Line: line, Key: key, Msg: msg})
 }
 
 // sound reports whether no problem is known of any of the keys.

@@ -89,6 +89,7 @@ func Load(path string, env Env) (*Config, error) {
 		return s, err
 	}
 	doc.decode(nil, top, sections, secret, p)
+	cfg.Schedule = doc.schedules(top, p)
 
 	cfg.origin = map[string]string{}
 	isSet := func(key string) bool { _, ok := doc.values[key]; return ok }

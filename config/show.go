@@ -38,6 +38,15 @@ func Example(w io.Writer) error {
 			b.WriteString(wrap(comment) + line + "\n")
 		}
 	}
+	b.WriteString(`
+# When the fleet changes its size by itself; one table for each line, as many as are wanted (adt schedule list).
+# [[schedule]]
+# cron = "30 8 * * 1-5"        # minute hour day month weekday
+# time_zone = "Europe/London"  # UTC if left out
+# count = 10                   # webservers of the whole fleet; or add = 3, or add = -3
+# from = "2026-12-01"          # the first day; from and until may be left out
+# until = "2026-12-24"
+`)
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -92,6 +101,18 @@ func Show(w io.Writer, c *Config) error {
 			b.WriteString(line + "\n")
 		}
 	}
+	for _, entry := range c.Schedule {
+		fmt.Fprintf(&b, "\n[[schedule]]  # line %d\n", entry.Line)
+		text, err := toml.Marshal(entry)
+		if err != nil {
+			return fmt.Errorf("writing the schedule: %w", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasSuffix(line, "= \"\"\n") { // what was left out
+				b.WriteString(line)
+			}
+		}
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -123,6 +144,9 @@ func ShowJSON(w io.Writer, c *Config) error {
 			table[s.name] = s.value
 			from[s.key] = c.from(s)
 		}
+	}
+	if len(c.Schedule) > 0 {
+		config["schedule"] = c.Schedule
 	}
 	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)

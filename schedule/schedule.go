@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -126,10 +127,12 @@ func parse(e Entry) (*entry, error) {
 	if !p.from.IsZero() && !p.until.IsZero() && !p.from.Before(p.until) {
 		return nil, fmt.Errorf("until %s is before from %s", e.Until, e.From)
 	}
-	if !slices.ContainsFunc(days(p, p), p.onDay) {
-		return nil, fmt.Errorf("cron: %q never fires", e.Cron)
+	for d := range days(p, p) {
+		if p.onDay(d) {
+			return p, nil
+		}
 	}
-	return p, nil
+	return nil, fmt.Errorf("cron: %q never fires", e.Cron)
 }
 
 // sundays writes 7 as 0, which the library does not know.
@@ -153,7 +156,7 @@ func (e *entry) meets(o *entry) (time.Time, bool) {
 	if e.zone.String() != o.zone.String() || e.spec.Minute&o.spec.Minute == 0 || e.spec.Hour&o.spec.Hour == 0 {
 		return time.Time{}, false
 	}
-	for _, d := range days(e, o) {
+	for d := range days(e, o) {
 		if e.onDay(d) && o.onDay(d) {
 			return d.Add(first(e.spec.Hour&o.spec.Hour)*time.Hour + first(e.spec.Minute&o.spec.Minute)*time.Minute), true
 		}
@@ -173,7 +176,7 @@ func first(bits uint64) time.Duration {
 
 // days are all kinds of days that both entries may fire on: after 28 years dates
 // and weekdays fall together again.
-func days(e, o *entry) []time.Time {
+func days(e, o *entry) iter.Seq[time.Time] {
 	from, until := e.from, e.until
 	if o.from.After(from) {
 		from = o.from
@@ -190,11 +193,11 @@ func days(e, o *entry) []time.Time {
 	if end := from.AddDate(28, 0, 0); until.IsZero() || until.After(end) {
 		until = end
 	}
-	var all []time.Time
-	for d := from; d.Before(until); d = d.AddDate(0, 0, 1) {
-		all = append(all, d)
+	return func(yield func(time.Time) bool) {
+		for d := from; d.Before(until) && yield(d); {
+			d = d.AddDate(0, 0, 1)
+		}
 	}
-	return all
 }
 
 // starred is the library's mark of a field that is a star.

@@ -1,0 +1,167 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"adt/config"
+	"adt/schedule"
+)
+
+// scheduleOf checks the [[schedule]] tables; nil is none.
+func scheduleOf(cfg *config.Config) (*schedule.Schedule, error) {
+	if len(cfg.Schedule) == 0 {
+		return nil, nil
+	}
+	entries := make([]schedule.Entry, len(cfg.Schedule))
+	for i, s := range cfg.Schedule {
+		entries[i] = schedule.Entry{Line: s.Line, Cron: s.Cron, Zone: s.TimeZone, Count: s.Count, Add: s.Add, From: s.From, Until: s.Until}
+	}
+	plan, err := schedule.Parse(entries)
+	if err != nil {
+		return nil, usagef("%s: %s", cfg.Path, strings.ReplaceAll(err.Error(), "\n", "\n"+cfg.Path+": "))
+	}
+	return plan, nil
+}
+
+func scheduleCommand(h *host) *cli.Command {
+	return &cli.Command{
+		Name:  "schedule",
+		Usage: "the [[schedule]] tables of the configuration: when the fleet changes its size by itself",
+		Subcommands: []*cli.Command{{
+			Name:  "list",
+			Usage: "show the next ten firings, what holds now, and why",
+			Description: `EXAMPLES:
+   adt schedule list
+   adt schedule list --at 2026-12-24T12:00:00Z    as it would be then
+   adt schedule list --json | jq .next
+
+   Each tick works out what should hold from the most recent firing, so that a reboot or
+   an outage loses none. A command (adt scale --count N) holds until the next firing, or
+   for as long as --hold says. A time that a change of the clocks leaves out fires right
+   after it; one that comes twice fires the first time.`,
+			Flags: []cli.Flag{
+				&cli.TimestampFlag{Name: "at", Layout: time.RFC3339, Usage: "show it as of `TIME`, such as 2026-12-24T12:00:00Z"},
+				jsonFlag(),
+			},
+			Action: func(c *cli.Context) error { return listSchedule(h, c) },
+		}},
+	}
+}
+
+// scheduled is what schedule list --json prints.
+type scheduled struct {
+	Now  holding  `json:"now"`
+	Next []firing `json:"next"`
+}
+
+type holding struct {
+	Profile *int       `json:"profile"` // of the fleet; null is none
+	Set     *time.Time `json:"set"`
+	Why     string     `json:"why"`
+	Line    int        `json:"line,omitempty"` // of the entry that set it
+}
+
+type firing struct {
+	At   time.Time `json:"at"`
+	Line int       `json:"line"`
+	Cron string    `json:"cron"`
+	Does string    `json:"does"`
+}
+
+func listSchedule(h *host, c *cli.Context) error {
+	s, err := h.openAnywhere(c)
+	if err != nil {
+		return err
+	}
+	if s.Schedule == nil {
+		return usagef("there is no [[schedule]] in %s (adt config example shows one)", s.cfg.Path)
+	}
+	now := time.Now()
+	if at := c.Timestamp("at"); at != nil {
+		now = *at
+	}
+	out := scheduled{Now: holdsNow(c.Context, s, now), Next: []firing{}}
+	for _, f := range s.Schedule.Next(now, 10) {
+		out.Next = append(out.Next, firing{At: f.At, Line: f.Line, Cron: f.Cron, Does: does(f)})
+	}
+	if c.Bool("json") {
+		return printJSON(h.env.Stdout, out)
+	}
+	return printSchedule(h.env.Stdout, out)
+}
+
+func does(f schedule.Firing) string {
+	if f.Count != nil {
+		return fmt.Sprintf("count %d", *f.Count)
+	}
+	return fmt.Sprintf("add %+d", *f.Add)
+}
+
+// holdsNow says which profile holds and where it is from. A store that cannot be
+// asked is said, and no reason to hide what comes next.
+func holdsNow(ctx context.Context, s *site, now time.Time) holding {
+	peers, err := s.Peers(ctx, s.cfg.Autoscaler.Count)
+	if err != nil {
+		return holding{Why: err.Error()}
+	}
+	var total int
+	var set, held time.Time
+	for _, p := range peers {
+		if p.Profile == nil {
+			continue
+		}
+		total += p.Profile.Count
+		if p.Profile.Set.After(set) {
+			set = p.Profile.Set
+		}
+		if p.Hold.After(held) {
+			held = p.Hold
+		}
+	}
+	last, fired := s.Schedule.Last(now)
+	if set.IsZero() {
+		if fired {
+			return holding{Why: fmt.Sprintf("none was set yet: the next tick applies line %d", last.Line)}
+		}
+		return holding{Why: "none was set yet, and nothing has fired"}
+	}
+	out := holding{Profile: &total, Set: &set}
+	switch {
+	case held.After(now):
+		out.Why = "a command holds it until " + held.UTC().Format("2006-01-02 15:04 MST")
+	case fired && last.At.After(set):
+		out.Line, out.Why = last.Line, fmt.Sprintf("the next tick applies line %d, which has fired since", last.Line)
+	case fired && appliedBy(last, total, set):
+		out.Line, out.Why = last.Line, fmt.Sprintf("line %d of the schedule", last.Line)
+	default:
+		out.Why = "a command, until the next firing"
+	}
+	return out
+}
+
+// appliedBy reports whether a profile looks like the doing of a firing.
+func appliedBy(f schedule.Firing, total int, set time.Time) bool {
+	const promptly = 10 * time.Minute
+	return f.Count != nil && *f.Count == total || f.Add != nil && set.Sub(f.At) < promptly
+}
+
+func printSchedule(w io.Writer, s scheduled) error {
+	profile := "none"
+	if s.Now.Profile != nil {
+		profile = fmt.Sprintf("%d, set %s", *s.Now.Profile, s.Now.Set.UTC().Format("2006-01-02 15:04 MST"))
+	}
+	fmt.Fprintf(w, "now: %s (%s)\n", profile, s.Now.Why)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nNEXT\tUTC\tSETS\tLINE\tCRON")
+	for _, f := range s.Next {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", f.At.Format("Mon 2006-01-02 15:04 MST"), f.At.UTC().Format("15:04"), f.Does, f.Line, f.Cron)
+	}
+	return t.Flush()
+}
