@@ -31,6 +31,19 @@ type HealthReport struct {
 	Checked []Checked `json:"checked"`
 	Purged  []string  `json:"purged"` // DNS addresses whose server is gone
 	Held    bool      `json:"held"`   // something was due and a brake forbade it
+	Figures Figures   `json:"figures"`
+}
+
+// Figures is the fleet in numbers, as one health check saw it.
+type Figures struct {
+	Profile     *int `json:"profile"`   // of this autoscaler, as last seen; null is not known
+	Scheduled   *int `json:"scheduled"` // of this autoscaler, by the schedule's last firing
+	Initial     int  `json:"initial"`
+	Provisioned int  `json:"provisioned"` // of the whole fleet
+	Published   int  `json:"published"`   // of those
+	Building    int  `json:"building"`    // by this autoscaler
+	Draining    int  `json:"draining"`
+	Failing     int  `json:"failing"`
 }
 
 // health is all that a health check observed.
@@ -47,6 +60,7 @@ type health struct {
 	verdicts map[string]Checked // by id
 	purge    []provider.Record
 	keep     []provider.Record // unlisted ones that stay for now
+	builds   int
 }
 
 // HealthPlan probes and judges, and changes nothing.
@@ -74,6 +88,9 @@ func (a *Autoscaler) Health(ctx context.Context) (HealthReport, error) {
 		return HealthReport{}, err
 	}
 	report := h.report()
+	if report.Figures, err = a.figures(h); err != nil {
+		return report, err
+	}
 	if err := a.recordHealth(ctx, h); err != nil {
 		return report, err
 	}
@@ -158,6 +175,7 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 	if err != nil {
 		return err
 	}
+	h.builds = len(builds)
 	h.known, h.unlisted = inv.Servers, inv.Unlisted
 	h.limits = a.Limits
 	h.limits.PauseTerminate, h.limits.PauseDNS = holds.end != "", holds.dns != ""
@@ -274,6 +292,40 @@ func (h *health) report() HealthReport {
 		r.Purged = append(r.Purged, p.Address.String())
 	}
 	return r
+}
+
+// figures counts what was observed; it asks nobody.
+func (a *Autoscaler) figures(h *health) (Figures, error) {
+	f := Figures{Published: h.limits.Published, Building: h.builds, Draining: len(h.ends)}
+	var last lastKnown
+	if _, err := a.Dir.Read(storeFile, &last); err != nil {
+		return f, err
+	}
+	if last.Profile != nil {
+		f.Profile = &last.Profile.Count
+	}
+	if a.Schedule != nil {
+		if fired, ok := a.Schedule.Last(time.Now()); ok && fired.Count != nil {
+			share := a.share(*fired.Count)
+			f.Scheduled = &share
+		}
+	}
+	for _, s := range h.servers {
+		n, ok := a.Fleet.Parse(s.Name)
+		if !ok {
+			continue
+		}
+		f.Provisioned++
+		if n.Initial {
+			f.Initial++
+		}
+	}
+	for _, s := range h.members {
+		if h.verdicts[s.ID].Strikes > 0 {
+			f.Failing++
+		}
+	}
+	return f, nil
 }
 
 // recordHealth writes the strikes down before anything follows from them.

@@ -83,9 +83,7 @@ func (a *Autoscaler) applySchedule(ctx context.Context, o *Observation, now time
 	if o.Profile == nil { // what is to be added to nothing
 		fired = slices.DeleteFunc(fired, func(f schedule.Firing) bool { return f.Count == nil })
 	}
-	count := schedule.Fold(profile, fired, func(total int) int {
-		return Split(total, max(a.Autoscalers, a.Shard))[a.Shard-1]
-	})
+	count := schedule.Fold(profile, fired, a.share)
 	adds := slices.ContainsFunc(fired, func(f schedule.Firing) bool { return f.Add != nil })
 	if len(fired) == 0 || o.Profile != nil && count == profile && !adds {
 		return
@@ -101,6 +99,11 @@ func (a *Autoscaler) applySchedule(ctx context.Context, o *Observation, now time
 	}
 	o.Profile.Set, o.Stale = now, nil
 	a.event(events.ScheduleFired, "", "profile %d, by %s at %s", count, last.Entry, last.At.Format("2006-01-02 15:04 MST"))
+}
+
+// share is this autoscaler's part of a number of webservers of the fleet.
+func (a *Autoscaler) share(total int) int {
+	return Split(total, max(a.Autoscalers, a.Shard))[a.Shard-1]
 }
 
 func (a *Autoscaler) setHold(why string) {

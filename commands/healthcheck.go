@@ -39,6 +39,9 @@ func runHealthcheck(h *host, c *cli.Context) error {
 		report, err = s.HealthPlan(c.Context)
 	} else {
 		report, err = onShards(c.Context, s, func(ctx context.Context, s *site) (autoscaler.HealthReport, error) { return s.Health(ctx) })
+		if err == nil {
+			s.keepHistory(report.Figures)
+		}
 	}
 	if err != nil {
 		return err
