@@ -8,19 +8,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/pem"
 	"errors"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
-	"adt/cloudinit"
-	"adt/provider"
 	"adt/provider/machinetest"
 	"adt/remote"
 )
@@ -28,32 +22,7 @@ import (
 // sshd is a machine with Debian's own sshd, and a dialer for it.
 func sshd(t *testing.T, login crypto.Signer, o machinetest.Options) (*machinetest.Machine, *remote.Dialer) {
 	t.Helper()
-	cloud := machinetest.New(t, o)
-	block, err := ssh.MarshalPrivateKey(login, "")
-	must(t, err)
-	path := filepath.Join(t.TempDir(), "key")
-	must(t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
-	signer, err := remote.LoadKey(path)
-	must(t, err)
-	me, err := user.Current()
-	must(t, err)
-	key, public, err := cloudinit.NewHostKey([]byte(strings.Repeat("s", 32)), "ws")
-	must(t, err)
-	data, err := cloudinit.Render(cloudinit.Webserver{
-		Hostname: "ws", User: me.Username, HostKeyPrivate: key,
-		AuthorizedKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))},
-		HostKeyPublic:  strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))),
-	})
-	must(t, err)
-	server, err := cloud.Create(t.Context(), provider.Spec{Name: "ws", UserData: data})
-	must(t, err)
-	m := cloud.Machine(server.ID)
-	known := filepath.Join(t.TempDir(), "known_hosts")
-	must(t, remote.Pin(known, m.Address, machinetest.SSHPort, public))
-	return m, &remote.Dialer{
-		User: me.Username, Port: machinetest.SSHPort, Signer: signer, KnownHosts: known,
-		ConnectTimeout: 20 * time.Second, CommandTimeout: 20 * time.Second,
-	}
+	return machinetest.Login(t, "ws", login, o)
 }
 
 func must(t *testing.T, err error) {

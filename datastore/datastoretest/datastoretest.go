@@ -18,6 +18,14 @@ import (
 // Test runs the suite. open gives a store for one test, with the names of two
 // buckets of its own that do not exist or are empty.
 func Test(t *testing.T, open func(t *testing.T) (store datastore.Store, bucket, other string)) {
+	t.Helper()
+	TestSlow(t, 1, open)
+}
+
+// TestSlow is Test for a store that takes so many times as long for each call: what
+// is done often is done less often.
+func TestSlow(t *testing.T, slow int, open func(t *testing.T) (store datastore.Store, bucket, other string)) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, *shelf){
 		"Absent": absent, "RoundTrip": roundTrip, "Replace": replace, "ListPrefix": listPrefix, "ListMany": listMany,
 		"DeleteExactly": deleteExactly, "Buckets": buckets, "Modified": modified, "Concurrent": concurrent, "Cancelled": cancelled,
@@ -25,7 +33,7 @@ func Test(t *testing.T, open func(t *testing.T) (store datastore.Store, bucket, 
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, bucket, other := open(t)
-			test(t, &shelf{t, store, bucket, other})
+			test(t, &shelf{t, store, bucket, other, slow})
 		})
 	}
 }
@@ -41,6 +49,7 @@ type shelf struct {
 	t             *testing.T
 	store         datastore.Store
 	bucket, other string
+	slow          int
 }
 
 func (s *shelf) put(key, content string) {
@@ -132,7 +141,7 @@ func listPrefix(t *testing.T, s *shelf) {
 // More than a page of any known S3.
 func listMany(t *testing.T, s *shelf) {
 	var keys []string
-	for i := range 1100 {
+	for i := range 1100 / s.slow {
 		keys = append(keys, fmt.Sprintf("many/%04d", i))
 	}
 	work := make(chan string)
@@ -175,7 +184,7 @@ func deleteExactly(t *testing.T, s *shelf) {
 
 func buckets(t *testing.T, s *shelf) {
 	s.put("key", "one")
-	there := &shelf{t, s.store, s.other, s.bucket}
+	there := &shelf{t, s.store, s.other, s.bucket, s.slow}
 	there.lists("")
 	there.lacks("key")
 	there.put("key", "two")
@@ -209,7 +218,7 @@ func concurrent(t *testing.T, s *shelf) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			for range 25 {
+			for range max(4, 25/s.slow) {
 				if err := s.store.Put(t.Context(), s.bucket, "key", []byte(contents[i%2])); err != nil {
 					t.Errorf("Put: %v", err)
 				}
@@ -269,7 +278,8 @@ func create(t *testing.T, s *shelf) {
 
 // Of many who make the same object one does, and its content is what stays.
 func createRace(t *testing.T, s *shelf) {
-	const rounds, writers = 20, 8
+	const writers = 8
+	rounds := max(3, 20/s.slow)
 	for round := range rounds {
 		key := fmt.Sprintf("race/%d", round)
 		var mu sync.Mutex
