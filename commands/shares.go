@@ -266,8 +266,3 @@ func describe(shares []share) string {
 	fmt.Fprintf(&b, "fleet: %d webservers, besides the initial ones\n", total)
 	return b.String()
 }
-
-// readOverSSH asks each autoscaler for its own folder of profiles.
-func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
-	return fleetShares{}, errors.New("not there yet")
-}
