@@ -142,7 +142,7 @@ func (a *Autoscaler) Keep(ctx context.Context) (kept []int, err error) {
 	defer release()
 	b, err := a.Profiles.read(ctx)
 	if err != nil {
-		return a.keepBlind(ctx, err)
+		return a.keepBlind(err)
 	}
 	a.board = b
 	a.lookAtClock(ctx)
@@ -211,7 +211,7 @@ func (a *Autoscaler) lookAtClock(ctx context.Context) {
 
 // keepBlind goes on with the leases that are held already while the store is
 // silent: nobody else can have them before they expire.
-func (a *Autoscaler) keepBlind(ctx context.Context, cause error) ([]int, error) {
+func (a *Autoscaler) keepBlind(cause error) ([]int, error) {
 	a.event(events.StoreFailed, "", "%v", cause)
 	var h holding
 	found, err := a.Dir.Read(a.leasePath(a.Shard), &h)
@@ -422,7 +422,7 @@ func (a *Autoscaler) take(ctx context.Context, shard int, p post, h holding, fro
 // Prepare makes an autoscaler ready to act on its shard, which Keep has
 // returned: its acts are fenced from now on, and what it recorded of the shard
 // before another one kept it is forgotten.
-func (a *Autoscaler) Prepare(ctx context.Context, keeper *Autoscaler) error {
+func (a *Autoscaler) Prepare(keeper *Autoscaler) error {
 	if a.Lease == 0 {
 		return nil
 	}
@@ -450,7 +450,7 @@ func (a *Autoscaler) Prepare(ctx context.Context, keeper *Autoscaler) error {
 		}
 		defer release()
 	}
-	if err := a.startAfresh(ctx); err != nil {
+	if err := a.startAfresh(); err != nil {
 		return err
 	}
 	h.Fresh = false
@@ -460,7 +460,7 @@ func (a *Autoscaler) Prepare(ctx context.Context, keeper *Autoscaler) error {
 // startAfresh forgets what was recorded of a shard that somebody else kept
 // meanwhile. What exists is found in the listing, and what else is known of it
 // in the store (inherit).
-func (a *Autoscaler) startAfresh(ctx context.Context) error {
+func (a *Autoscaler) startAfresh() error {
 	builds, ends, err := a.inProgress()
 	if err != nil {
 		return err

@@ -154,7 +154,7 @@ func onShards[R any](ctx context.Context, s *site, run func(context.Context, *si
 					return
 				}
 			}
-			if errs[i] = g.Prepare(ctx, s.Autoscaler); errs[i] != nil {
+			if errs[i] = g.Prepare(s.Autoscaler); errs[i] != nil {
 				return
 			}
 			if shard == s.Shard {
@@ -167,7 +167,7 @@ func onShards[R any](ctx context.Context, s *site, run func(context.Context, *si
 		})
 	}
 	wg.Wait()
-	return report, errors.Join(append(errs, own, held)...)
+	return report, errors.Join(errors.Join(errs...), own, held)
 }
 
 // assemble picks the drivers and turns the configuration into settings; note

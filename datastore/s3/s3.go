@@ -230,7 +230,7 @@ func (s *Store) fault(ctx context.Context, err error, doing string, args ...any)
 	kind := kindOf(answer)
 	var cut *xml.SyntaxError
 	switch {
-	case kind == datastore.ErrUnauthorized && answer.Region != "" && answer.Region != s.region:
+	case errors.Is(kind, datastore.ErrUnauthorized) && answer.Region != "" && answer.Region != s.region:
 		err = fmt.Errorf("%w (the bucket is in region %s, asked for was %s)", err, answer.Region, s.region)
 	case kind != nil:
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):

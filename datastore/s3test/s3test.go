@@ -18,10 +18,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // module is the server; `go install` builds it once for a machine.
@@ -131,38 +132,35 @@ func (s *Server) Buckets(t testing.TB, names ...string) {
 	}
 }
 
-var build = sync.OnceValues(func() (string, error) {
+// build returns the server's program, which is built once for a machine: that
+// takes a minute.
+func build() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	_, version, _ := strings.Cut(module, "@")
 	folder := filepath.Join(cache, "adt-tests", "versitygw-"+version)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	lock := flock.New(filepath.Join(folder, "lock")) // several tests may come at once
+	if err := lock.Lock(); err != nil {
+		return "", err
+	}
+	defer lock.Close()
 	program := filepath.Join(folder, "versitygw")
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
-		return "", err
-	}
-	fresh, err := os.MkdirTemp(filepath.Dir(folder), "build") // several tests may build at once
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(fresh)
 	install := exec.Command("go", "install", module)
-	install.Env = append(os.Environ(), "GOBIN="+fresh, "GOFLAGS=")
+	install.Env = append(os.Environ(), "GOBIN="+folder, "GOFLAGS=")
 	if out, err := install.CombinedOutput(); err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		return "", fmt.Errorf("go install %s: %w: %s", module, err, lines[len(lines)-1])
 	}
-	if err := os.Rename(fresh, folder); err != nil {
-		if _, there := os.Stat(program); there != nil {
-			return "", err
-		}
-	}
 	return program, nil
-})
+}
 
 // certify writes a certificate of the server's addresses, signed by itself.
 func certify(cert, key string) error {
