@@ -96,7 +96,7 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 		return Imported{}, fmt.Errorf("there is no %s", OriginalSettings)
 	}
 	im.read(text)
-	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines} {
+	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines, im.store} {
 		if err := step(); err != nil {
 			return Imported{}, err
 		}
@@ -412,6 +412,33 @@ func (im *importer) machines() error {
 	return nil
 }
 
+// store is the S3 datastore: several endpoints, and their keys and regions, are
+// chained with |.
+func (im *importer) store() error {
+	has := func(key string) bool {
+		return slices.ContainsFunc(im.lines, func(l line) bool { return l.key == key && l.value != "" })
+	}
+	if !has("S3HOSTBASE") || !has("S3ACCESSKEY") || !has("S3SECRETKEY") {
+		return nil
+	}
+	l, _ := im.find("S3HOSTBASE")
+	var endpoints []string
+	for host := range strings.SplitSeq(l.value, "|") {
+		endpoints = append(endpoints, "https://"+strings.TrimPrefix(host, "https://"))
+	}
+	im.take(l, "datastore", "endpoints", endpoints)
+	l, _ = im.find("S3ACCESSKEY")
+	im.takeSecret(l, "datastore", "access_key")
+	l, _ = im.find("S3SECRETKEY")
+	im.takeSecret(l, "datastore", "secret_key")
+	if l, ok := im.find("S3LOCATION"); ok {
+		im.take(l, "datastore", "region", l.value)
+	}
+	im.choose("datastore", "driver", "s3", "the original's profiles are in a bucket there, and its commands are obeyed")
+	im.choose("datastore", "require_installed", true, "the original does nothing before INSTALLED_SUCCESSFULLY is in the config bucket")
+	return nil
+}
+
 // hashed gives new webservers the hash of the server user's password.
 func (im *importer) hashed(l line) {
 	const name = "SERVERUSERPASSWORDHASH"
@@ -442,7 +469,8 @@ func whyLeft(l line) string {
 	}
 	for _, r := range []struct{ prefixes, why string }{
 		{"EMAIL SYSTEMFROMEMAIL SYSTEMTOEMAIL", "mail is not part of adt yet"},
-		{"S3 DATASTORE", "a datastore other than a folder is not part of adt yet: datastore.path says where profiles are"},
+		{"S3", "an S3 datastore needs S3HOSTBASE, S3ACCESSKEY and S3SECRETKEY"},
+		{"DATASTORE", "adt needs no tool for S3"},
 		{"DB DATABASE", "adt does not deal with the database yet"},
 		{"NOREVERSEPROXY", "reverse proxies are not part of adt yet"},
 		{"MULTIREGION PRIMARYREGION", "other regions are not part of adt yet"},

@@ -222,3 +222,16 @@ func FuzzImportOriginal(f *testing.F) {
 		}
 	})
 }
+
+// The S3 datastore is taken as a whole or not at all.
+func TestImportStore(t *testing.T) {
+	c, _ := imported(t, settingsOf+"S3HOSTBASE:lon1.example.com|ams3.example.com\nS3ACCESSKEY:one|two\nS3LOCATION:eu-1|eu-2\n")
+	d := c.Datastore
+	if d.Driver != "s3" || strings.Join(d.Endpoints, " ") != "https://lon1.example.com https://ams3.example.com" || d.AccessKey.Reveal() != "one|two" ||
+		d.SecretKey.Reveal() != "s3secret" || d.Region != "eu-1|eu-2" || !d.RequireInstalled {
+		t.Errorf("%+v", d)
+	}
+	if c, _ := imported(t, settingsOf); c.Datastore.Driver != "file" {
+		t.Errorf("half of the settings: %+v", c.Datastore)
+	}
+}
