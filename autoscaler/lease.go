@@ -269,12 +269,6 @@ func (a *Autoscaler) keep(ctx context.Context, shard int, b *board) error {
 		return err
 	}
 	mine := known && p.epoch > 0 && h.Epoch == p.epoch
-	if mine && b.now.Before(h.From) {
-		return &HeldError{Shard: shard, Autoscaler: a.Shard, Holder: a.Holder, From: h.From, Until: h.Until, Why: "it was taken back, and is handed over"}
-	}
-	if mine && h.Until.Sub(b.now) > a.renewAt() {
-		return nil // the ordinary tick writes nothing to the store
-	}
 	if shard != a.Shard && !mine && b.now.Before(p.written.Add(a.Lease)) {
 		return &HeldError{Shard: shard, Until: p.written.Add(a.Lease), Why: "it is not ours"} // nor reads more
 	}
@@ -283,16 +277,18 @@ func (a *Autoscaler) keep(ctx context.Context, shard int, b *board) error {
 		if last, err = a.readLease(ctx, shard, p); err != nil {
 			return err
 		}
-		if last.Holder == a.Holder { // ours: the process was killed before it could record it
+		if mine = last.Holder == a.Holder; mine { // the process was killed before it could record it
 			h = holding{Version: rundir.Version, Epoch: p.epoch, From: last.From, Until: last.Until, Skew: b.now.Sub(a.Now()), Fresh: h.Fresh || p.epoch != h.Epoch+1}
 			if err := a.Dir.Write(path, h); err != nil {
 				return err
 			}
-			mine = true
-			if b.now.Before(h.From) {
-				return &HeldError{Shard: shard, Autoscaler: a.Shard, Holder: a.Holder, From: h.From, Until: h.Until, Why: "it was taken back, and is handed over"}
-			}
 		}
+	}
+	switch {
+	case mine && b.now.Before(h.From):
+		return a.handedOver(shard, h)
+	case mine && h.Until.Sub(b.now) > a.renewAt():
+		return nil // the ordinary tick writes nothing to the store
 	}
 	_, within, err := a.Profiles.Store.Now(ctx)
 	if err != nil {
@@ -414,9 +410,15 @@ func (a *Autoscaler) take(ctx context.Context, shard int, p post, h holding, fro
 		a.event(events.LeaseTaken, "", "epoch %d: autoscaler %d does not answer, its webservers are kept from here", next.Epoch, shard)
 	}
 	if from.After(a.board.now) {
-		return &HeldError{Shard: shard, Autoscaler: a.Shard, Holder: a.Holder, From: from, Until: next.Until, Why: "it was taken back, and is handed over"}
+		return a.handedOver(shard, next)
 	}
 	return nil
+}
+
+// handedOver is why an owner that is back does nothing yet.
+func (a *Autoscaler) handedOver(shard int, h holding) error {
+	return &HeldError{Shard: shard, Autoscaler: a.Shard, Holder: a.Holder, From: h.From, Until: h.Until,
+		Why: "they were taken back, and are handed over until " + h.From.UTC().Format(time.TimeOnly)}
 }
 
 // Prepare makes an autoscaler ready to act on its shard, which Keep has

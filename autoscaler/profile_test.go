@@ -94,6 +94,7 @@ type objects struct {
 	clock time.Time
 	log   []string
 	fails string // prefix of the calls that fail
+	texts map[string]string
 }
 
 func (o *objects) call(op, key string) error {
@@ -115,22 +116,26 @@ func (o *objects) List(_ context.Context, _, prefix string) ([]datastore.Object,
 }
 
 func (o *objects) Get(_ context.Context, _, key string) ([]byte, error) {
-	return nil, o.call("get", key)
+	return []byte(o.texts[key]), o.call("get", key)
 }
 
-func (o *objects) Put(_ context.Context, _, key string, _ []byte) error {
+func (o *objects) Put(_ context.Context, _, key string, content []byte) error {
 	if err := o.call("put", key); err != nil {
 		return err
 	}
+	if o.texts == nil {
+		o.texts = map[string]string{}
+	}
+	o.texts[key] = string(content)
 	o.at[key] = o.clock
 	return nil
 }
 
-func (o *objects) Create(_ context.Context, _, key string, _ []byte) error {
+func (o *objects) Create(_ context.Context, _, key string, content []byte) error {
 	if _, there := o.at[key]; there {
 		return datastore.ErrExists
 	}
-	return o.Put(context.Background(), "", key, nil)
+	return o.Put(context.Background(), "", key, content)
 }
 
 func (o *objects) Now(context.Context) (time.Time, time.Duration, error) { return o.clock, 0, nil }
