@@ -26,7 +26,7 @@ demo:
 	go run . demo
 
 bench: # the figures of BENCHMARKS.md
-	go test ./bench ./autoscaler -run '^$$' -bench .
+	go test ./bench ./autoscaler ./e2e -run '^$$' -bench .
 
 fuzz: # FUZZ_TIME for each target
 	.ci/fuzz $(or $(FUZZ_TIME),30s)

@@ -97,6 +97,9 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	all.close()
+	if all.note != "" {
+		fmt.Fprintf(h.env.Stderr, "adt: %s\n", all.note)
+	}
 	if !c.Bool("json") {
 		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all.shares))
 	}
@@ -196,7 +199,7 @@ func listBuilds(h *host, c *cli.Context, builds []*config.Config) error {
 func showFleet(ctx context.Context, h *host, s *site) error {
 	machines, err := s.machines(ctx)
 	if err != nil {
-		return err
+		fmt.Fprintf(h.env.Stderr, "adt: %v\n", err)
 	}
 	all, err := readShares(ctx, s)
 	if err != nil {

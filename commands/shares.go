@@ -56,6 +56,7 @@ type share struct {
 // fleetShares is all autoscalers with their shares, and the way to tell them.
 type fleetShares struct {
 	shares []share
+	note   string // what the operator should know besides
 	close  func()
 }
 
@@ -114,6 +115,9 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 		return err
 	}
 	defer all.close()
+	if all.note != "" {
+		fmt.Fprintf(h.env.Stderr, "adt: %s\n", all.note)
+	}
 	if !c.Bool("dry-run") {
 		err = s.tellAll(c.Context, all.shares, a.hold)
 		s.recordProfile(all.shares)
@@ -146,10 +150,11 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	if err != nil {
 		return all, err
 	}
-	machines, err := s.machines(ctx)
-	if err != nil {
-		all.close()
-		return all, err
+	var machines map[int]provider.Server
+	if len(all.shares) > 1 {
+		if machines, err = s.machines(ctx); err != nil { // the datastore knows as well who lives
+			all.note = err.Error() + "; the number of autoscalers is that of the configuration"
+		}
 	}
 	for i, sh := range all.shares {
 		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && sh.LeftOut == "" {

@@ -98,10 +98,10 @@ func TestOldProfile(t *testing.T) {
 }
 
 // TestStoreGone: without the datastore it is not known what shall be, and
-// nothing is done.
+// nothing is done. (For how long the last known profile holds: TestTheStoreIsSilent.)
 func TestStoreGone(t *testing.T) {
 	t.Parallel()
-	f := grown(t, 2, nil)
+	f := grown(t, 2, settings{"datastore.stale_after": `"0s"`})
 	m, sick := f.mark(), f.Members()[0]
 	f.Break(sick.ID, "http=500")
 	for _, bucket := range []string{"config-agil", "scaling-" + *vendor + "-lon1"} {
