@@ -49,6 +49,7 @@ func TestScaleFromTheBuildMachine(t *testing.T) {
 // BenchmarkCommandToBuilds is from adt scale --count 15 on the build machine to
 // the 15th build that began, on three autoscalers that tick once, then.
 func BenchmarkCommandToBuilds(b *testing.B) {
+	var worst time.Duration
 	for b.Loop() {
 		q := newSquad(b, true)
 		for _, m := range q.members {
@@ -76,13 +77,15 @@ func BenchmarkCommandToBuilds(b *testing.B) {
 		if builds != 15 {
 			b.Fatalf("%d builds began in one tick", builds)
 		}
-		b.ReportMetric(float64(last.Sub(began).Milliseconds()), "ms-to-15-builds")
+		worst = max(worst, last.Sub(began))
+		b.ReportMetric(float64(worst.Milliseconds()), "worst-ms-to-15-builds")
 	}
 }
 
 // BenchmarkTakeover is from the death of an autoscaler until another one keeps
 // its webservers, while the others tick without a pause; the lease is 8 s.
 func BenchmarkTakeover(b *testing.B) {
+	worst := -squadLease
 	for b.Loop() {
 		q := newSquad(b, true)
 		q.Ask(3)
@@ -98,6 +101,7 @@ func BenchmarkTakeover(b *testing.B) {
 		q.AwaitKeeper(2, 1)
 		var taken []events.Event
 		q.await("it says so", func() bool { taken = q.members[0].Events(events.LeaseTaken); return len(taken) > 0 })
-		b.ReportMetric((taken[len(taken)-1].Time.Sub(died) - squadLease).Seconds(), "s-over-the-lease")
+		worst = max(worst, taken[len(taken)-1].Time.Sub(died)-squadLease)
+		b.ReportMetric(worst.Seconds(), "worst-s-over-the-lease")
 	}
 }
