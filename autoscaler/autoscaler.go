@@ -90,9 +90,12 @@ type Autoscaler struct {
 	Scarce func() string
 	// Record takes the events.
 	Record func(reason events.Reason, server, text string)
-	Now    func() time.Time // steady time
-	IntN   func(int) int    // random numbers, for names
-	BootID string
+	// Addresses are this machine's own, to be published in the store; nil publishes
+	// none.
+	Addresses func() ([]netip.Addr, error)
+	Now       func() time.Time // steady time
+	IntN      func(int) int    // random numbers, for names
+	BootID    string
 
 	preview *Inventory             // of a dry run: the inventory as it would be written; nil otherwise
 	hold    atomic.Pointer[string] // why the datastore lets nothing be done in this run; nil is no such reason

@@ -22,6 +22,7 @@ const (
 	knownHosts  = "known_hosts"
 	hostKeySeed = "hostkey.json"
 	storeFile   = "store.json"
+	selfFile    = "addresses.json"
 )
 
 // Phase is how far a build or a termination has come.

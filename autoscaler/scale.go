@@ -67,6 +67,11 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	if err := a.profileSeen(o); err != nil {
 		return Report{}, err
 	}
+	if o.Silent == "" && a.Home == nil {
+		if err := a.announce(ctx); err != nil {
+			return Report{}, err
+		}
+	}
 	if reached := o.reached(a.Rules); reached != o.Reached {
 		o.Reached = reached
 		if err := a.remember(ctx, func(inv *Inventory) bool { inv.Reached = reached; return true }); err != nil {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -39,6 +40,8 @@ type Env struct {
 	Clocks   func() (rundir.Instant, error)
 	Root     fs.FS                        // the machine's files, to be read only
 	Crontab  func(context.Context) string // the user's own crontab; "" is none
+	// Addresses are those of this machine.
+	Addresses func() ([]netip.Addr, error)
 	// Dial, where set, is the way to the machines in place of the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Step, where set, is called around every step that changes something;
@@ -50,7 +53,33 @@ type Env struct {
 func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
-		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab}
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses}
+}
+
+// readAddresses returns the addresses of this machine's interfaces, without those
+// that containers and virtual machines on it have.
+func readAddresses() ([]netip.Addr, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("reading this machine's addresses: %w", err)
+	}
+	var all []netip.Addr
+	for _, i := range interfaces {
+		inside := slices.ContainsFunc([]string{"docker", "veth", "br-", "virbr", "cni", "podman"}, func(p string) bool { return strings.HasPrefix(i.Name, p) })
+		if inside || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("reading this machine's addresses: %w", err)
+		}
+		for _, a := range addresses {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				all = append(all, prefix.Addr().Unmap())
+			}
+		}
+	}
+	return all, nil
 }
 
 // readCrontab asks the crontab program, as others may not read its files.

@@ -115,6 +115,9 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 	// Not the wall clock: it may be set while we run.
 	a.Now = func() time.Time { return steady.Add(time.Since(began)).Round(0) }
 	a.Dir, a.Record, a.BootID, a.IntN = dir, record, instant.BootID, rand.IntN
+	if cfg.Datastore.Driver == "s3" { // where the shell toolkit reads them
+		a.Addresses = h.env.Addresses
+	}
 	s.Autoscaler = a
 	s.guest = func(shard int) (*site, error) {
 		other := *cfg

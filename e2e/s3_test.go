@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"adt/commands"
 	"adt/datastore"
 	"adt/datastore/s3"
 	"adt/datastore/s3test"
@@ -204,6 +205,14 @@ func TestStoreRequests(t *testing.T) {
 	for _, key := range []string{"webserverips/" + m.PrivateIP.String(), "webserverpublicips/" + m.PublicIP.String(), "beenonline/" + m.PrivateIP.String()} {
 		if !strings.Contains(keys, " "+key+" ") {
 			t.Errorf("%s is missing: %s", key, keys)
+		}
+	}
+	// And those of this machine, if it has any but loopback.
+	own, err := commands.System().Addresses()
+	f.must(err)
+	for _, addr := range own {
+		if addr.Is4() && addr.IsPrivate() && !strings.Contains(keys, " autoscalerips/"+addr.String()+" ") {
+			t.Errorf("%s is not published: %s", addr, keys)
 		}
 	}
 	if strings.Contains(keys, "beingbuiltips/") || strings.Count(keys, " webserverips/") != 1 {
