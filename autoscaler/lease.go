@@ -155,6 +155,9 @@ func (a *Autoscaler) Keep(ctx context.Context) (kept []int, err error) {
 	own := a.keep(ctx, a.Shard, b)
 	if own == nil {
 		kept = append(kept, a.Shard)
+		if err := a.tellPauses(ctx, b.posts[a.Shard].paused); err != nil {
+			return nil, err
+		}
 	}
 	for shard := 1; shard <= MaxAutoscalers; shard++ {
 		// A shard without any lease is kept by something that takes none.

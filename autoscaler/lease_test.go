@@ -261,6 +261,39 @@ func TestPausesGoAlong(t *testing.T) {
 	}
 }
 
+// A pause that has run out is taken back by the next tick, and an operator can
+// lift that of an autoscaler that is dead where its webservers are kept.
+func TestPausesEnd(t *testing.T) {
+	c := newCrew(t)
+	one, two := c.autoscaler(1), c.autoscaler(2)
+	_ = c.keeps(one, 1)
+	_ = c.keeps(two, 2)
+	const key = "autoscaler-2/PAUSED:terminate"
+	if err := two.Pause(t.Context(), []string{PauseTerminate}, "for a minute", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.keeps(two, 2)
+	if !slices.Contains(c.store.keys(), key) {
+		t.Errorf("the store has %v", c.store.keys())
+	}
+	c.pass(2 * time.Minute)
+	_ = c.keeps(two, 2)
+	if slices.Contains(c.store.keys(), key) {
+		t.Errorf("the store still has %v", c.store.keys())
+	}
+	if err := two.Pause(t.Context(), []string{PauseTerminate}, "for good", 0); err != nil {
+		t.Fatal(err)
+	}
+	c.pass(tenMinutes + time.Minute)
+	_ = c.keeps(one, 1, 2)
+	if _, err := one.Resume(t.Context(), []string{PauseTerminate}); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(c.store.keys(), key) {
+		t.Errorf("where its webservers are kept it was not lifted: %v", c.store.keys())
+	}
+}
+
 func TestParseAutoscaler(t *testing.T) {
 	f := Fleet{Region: "ch-gva-2", Build: "test-gb"}
 	for name, want := range map[string]int{

@@ -112,8 +112,10 @@ func (a *Autoscaler) Resume(ctx context.Context, what []string) ([]string, error
 		for _, w := range what {
 			if _, ok := rec.Paused[w]; ok {
 				delete(rec.Paused, w)
-				a.tell(ctx, shardKey(a.Shard, pausedWord, w), false)
 				lifted = append(lifted, w)
+			}
+			if err := a.untell(ctx, w); err != nil {
+				return err
 			}
 		}
 		if len(lifted) > 0 {
@@ -241,6 +243,37 @@ func (a *Autoscaler) holds(ctx context.Context) (holds, error) {
 		h.scale, h.end = *why, *why
 	}
 	return h, nil
+}
+
+// untell takes a pause out of the datastore: of the own webservers, and of those
+// that were taken over from an autoscaler that was paused.
+func (a *Autoscaler) untell(ctx context.Context, what string) error {
+	guests, err := a.Guests()
+	if err != nil {
+		return err
+	}
+	for _, shard := range append(guests, a.Shard) {
+		a.tell(ctx, shardKey(shard, pausedWord, what), false)
+	}
+	return nil
+}
+
+// tellPauses makes the datastore agree with what is paused here: a pause may have
+// run out.
+func (a *Autoscaler) tellPauses(ctx context.Context, told map[string]struct{}) error {
+	if len(told) == 0 {
+		return nil
+	}
+	paused, err := a.Pauses(ctx)
+	if err != nil {
+		return err
+	}
+	for what := range told {
+		if _, still := paused[what]; !still {
+			a.tell(ctx, shardKey(a.Shard, pausedWord, what), false)
+		}
+	}
+	return nil
 }
 
 // tell puts what an operator decided into the datastore, for whoever keeps the
