@@ -26,6 +26,9 @@ func configCommand(h *host) *cli.Command {
 					if err != nil {
 						return err
 					}
+					if err := checkSchedule(cfg); err != nil {
+						return err
+					}
 					fmt.Fprintf(h.env.Stdout, "%s: good\n", cfg.Path)
 					return nil
 				},

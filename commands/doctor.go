@@ -100,6 +100,9 @@ func printFindings(w io.Writer, findings []finding) {
 // examine looks at everything, in the order in which it would be put right.
 func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	cfg, err := h.load(c)
+	if err == nil {
+		err = checkSchedule(cfg)
+	}
 	if err != nil {
 		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(ctx, h)...)
 	}

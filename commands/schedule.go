@@ -25,9 +25,25 @@ func scheduleOf(cfg *config.Config) (*schedule.Schedule, error) {
 	}
 	plan, err := schedule.Parse(entries)
 	if err != nil {
-		return nil, usagef("%s: %s", cfg.Path, strings.ReplaceAll(err.Error(), "\n", "\n"+cfg.Path+": "))
+		return nil, inFile(cfg.Path, err)
 	}
 	return plan, nil
+}
+
+// checkSchedule is scheduleOf with what takes too long for every tick.
+func checkSchedule(cfg *config.Config) error {
+	plan, err := scheduleOf(cfg)
+	if err != nil || plan == nil {
+		return err
+	}
+	if err := plan.Across(); err != nil {
+		return inFile(cfg.Path, err)
+	}
+	return nil
+}
+
+func inFile(path string, err error) error {
+	return usagef("%s: %s", path, strings.ReplaceAll(err.Error(), "\n", "\n"+path+": "))
 }
 
 func scheduleCommand(h *host) *cli.Command {
@@ -82,6 +98,9 @@ func listSchedule(h *host, c *cli.Context) error {
 	}
 	if s.Schedule == nil {
 		return usagef("there is no [[schedule]] in %s (adt config example shows one)", s.cfg.Path)
+	}
+	if err := checkSchedule(s.cfg); err != nil {
+		return err
 	}
 	now := time.Now()
 	if at := c.Timestamp("at"); at != nil {

@@ -69,8 +69,7 @@ func Parse(entries []Entry) (*Schedule, error) {
 		}
 		for _, other := range s.entries {
 			if at, meet := other.meets(p); meet {
-				errs = append(errs, fmt.Errorf("line %d: schedule: fires at the same time as line %d, such as on %s: only one of them can hold",
-					e.Line, other.Line, at.Format("2006-01-02 15:04")))
+				errs = append(errs, clash(p, other, at))
 			}
 		}
 		s.entries = append(s.entries, p)
@@ -149,9 +148,8 @@ func sundays(field string) string {
 	return strings.Join(parts, ",")
 }
 
-// meets reports whether two entries fire at one time by the same clock, and on
-// which day first. Entries of different zones do not meet by the clock on the
-// wall; should their instants be one, the later line holds.
+// meets reports whether two entries fire at one time by one clock, and when
+// first. Those of different zones are left to Across.
 func (e *entry) meets(o *entry) (time.Time, bool) {
 	if e.zone.String() != o.zone.String() || e.spec.Minute&o.spec.Minute == 0 || e.spec.Hour&o.spec.Hour == 0 {
 		return time.Time{}, false
@@ -159,6 +157,50 @@ func (e *entry) meets(o *entry) (time.Time, bool) {
 	for d := range days(e, o) {
 		if e.onDay(d) && o.onDay(d) {
 			return d.Add(first(e.spec.Hour&o.spec.Hour)*time.Hour + first(e.spec.Minute&o.spec.Minute)*time.Minute), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// Across finds entries of different zones that fire at one time, which takes too
+// long for every tick. Should there be some all the same, the later line holds.
+func (s *Schedule) Across() error {
+	var errs []error
+	for i, e := range s.entries {
+		for _, o := range s.entries[:i] {
+			if e.zone.String() == o.zone.String() {
+				continue
+			}
+			if at, meet := o.meetsAcross(e); meet {
+				errs = append(errs, clash(e, o, at))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func clash(e, o *entry, at time.Time) error {
+	return fmt.Errorf("line %d: schedule: fires at the same time as line %d, such as on %s: only one of them can hold",
+		e.Line, o.Line, at.Format("2006-01-02 15:04"))
+}
+
+// meetsAcross is meets for clocks of different zones, in the four years that hold
+// each kind of day once: changes of the clocks are the same every year.
+func (e *entry) meetsAcross(o *entry) (time.Time, bool) {
+	begin := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	if e.from.After(begin) {
+		begin = e.from
+	}
+	end := begin.AddDate(4, 0, 0)
+	for wall := e.spec.Next(begin.Add(-time.Minute)); wall.Before(end) && (e.until.IsZero() || wall.Before(e.until)); wall = e.spec.Next(wall) {
+		if wall.IsZero() {
+			break
+		}
+		at := instant(wall, e.zone).In(o.zone)
+		there := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC)
+		if o.spec.Minute&(1<<uint(at.Minute())) != 0 && o.spec.Hour&(1<<uint(at.Hour())) != 0 && o.onDay(there) &&
+			!there.Before(o.from) && (o.until.IsZero() || there.Before(o.until)) {
+			return wall, true
 		}
 	}
 	return time.Time{}, false

@@ -86,18 +86,26 @@ func TestMistakes(t *testing.T) {
 		{[]Entry{{Line: 3, Cron: "30 8 * * *", Count: n(1)}, {Line: 9, Cron: "*/15 8 * * 1-5", Count: n(2)}}, []string{"line 9", "line 3", "08:30"}},
 		{[]Entry{{Line: 3, Cron: "30 8 * * *", Count: n(1)}, {Line: 9, Cron: "30 8 * * *", Count: n(1)}}, []string{"line 9", "line 3"}},
 		{[]Entry{{Line: 3, Cron: "0 0 1 1 *", Count: n(1)}, {Line: 9, Cron: "@monthly", Add: n(1)}}, []string{"line 9", "line 3"}},
+		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1)}, {Line: 9, Cron: "0 17 * * 1", Zone: "Asia/Tokyo", Count: n(2)}}, []string{"line 9", "line 3"}},
+		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1)}, {Line: 9, Cron: "0 9 * 7 *", Zone: "Europe/London", Count: n(2)}}, []string{"line 9", "line 3"}}, // in summer
 	} {
-		_, err := Parse(c.entries)
+		s, err := Parse(c.entries)
+		if err == nil {
+			err = s.Across()
+		}
 		for _, want := range c.want {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: %v lacks %q", c.entries, err, want)
 			}
 		}
 	}
-	must(t, // none of these meet
+	fine := must(t, // none of these meet
 		Entry{Cron: "30 8 * * 1-5", Count: n(1)}, Entry{Cron: "30 8 * * 6,7", Count: n(2)}, Entry{Cron: "30 9 * * *", Count: n(3)},
 		Entry{Cron: "30 10 * * *", Count: n(4), Until: "2026-12-01"}, Entry{Cron: "30 10 * * *", Count: n(5), From: "2026-12-02"},
-		Entry{Cron: "30 8 * * *", Count: n(6), Zone: "Asia/Tokyo"})
+		Entry{Cron: "30 8 * * *", Count: n(6), Zone: "Asia/Tokyo"}, Entry{Cron: "45 9 * 1 *", Count: n(7), Zone: "Europe/Berlin"})
+	if err := fine.Across(); err != nil {
+		t.Error(err)
+	}
 }
 
 // The profile that holds follows from when it was set and from now alone.
