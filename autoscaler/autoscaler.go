@@ -313,20 +313,34 @@ func addressKeys(public, private netip.Addr) []string {
 	return keys
 }
 
-// note writes address objects for other machines to read. Nothing of adt
-// depends on them, so a store that fails is an event and no more.
-func (a *Autoscaler) note(ctx context.Context, keys ...string) {
-	for _, key := range keys {
-		if err := a.Profiles.Store.Put(ctx, a.ConfigBucket, key, nil); err != nil {
-			a.event(events.StoreFailed, "", "%v", err)
-		}
-	}
+// storeTimeout bounds what is told the store at the end of a step, also when the
+// run's own time is over: who takes over has to know it.
+const storeTimeout = 10 * time.Second
+
+// note writes address objects for other machines to read, and reports whether
+// the store has them all. That it has not is an event and stops nothing: the
+// health check repeats what others need (shareHealthy).
+func (a *Autoscaler) note(ctx context.Context, keys ...string) bool {
+	return a.each(ctx, keys, func(ctx context.Context, key string) error {
+		return a.Profiles.Store.Put(ctx, a.ConfigBucket, key, nil)
+	})
 }
 
-func (a *Autoscaler) forget(ctx context.Context, keys ...string) {
+func (a *Autoscaler) forget(ctx context.Context, keys ...string) bool {
+	return a.each(ctx, keys, func(ctx context.Context, key string) error {
+		return a.Profiles.Store.Delete(ctx, a.ConfigBucket, key)
+	})
+}
+
+func (a *Autoscaler) each(ctx context.Context, keys []string, do func(context.Context, string) error) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	all := true
 	for _, key := range keys {
-		if err := a.Profiles.Store.Delete(ctx, a.ConfigBucket, key); err != nil {
+		if err := do(ctx, key); err != nil {
+			all = false
 			a.event(events.StoreFailed, "", "%v", err)
 		}
 	}
+	return all
 }

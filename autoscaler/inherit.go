@@ -160,10 +160,9 @@ func (a *Autoscaler) shareHealthy(ctx context.Context, h *health) map[string]boo
 		if err != nil {
 			continue // the shared key of an older fleet: all have that
 		}
-		a.note(ctx, "webserverips/"+s.PrivateIP.String(), "webserverpublicips/"+s.PublicIP.String(), "beenonline/"+s.PrivateIP.String())
-		if a.shareHostKey(ctx, s.PrivateIP, key) {
-			shared[s.ID] = true
-		}
+		private := s.PrivateIP.String()
+		shared[s.ID] = a.shareHostKey(ctx, s.PrivateIP, key) &&
+			a.note(ctx, "webserverips/"+private, "webserverpublicips/"+s.PublicIP.String(), "beenonline/"+private) && a.forget(ctx, "beingbuiltips/"+private)
 	}
 	return shared
 }
@@ -205,7 +204,8 @@ func (a *Autoscaler) inherit(ctx context.Context, servers []provider.Server) err
 			return err
 		}
 		name, _ := a.Fleet.Parse(s.Name)
-		if !said.building[s.PrivateIP.String()] || name.Initial {
+		// A build that is done is online first, and no build any more after that.
+		if private := s.PrivateIP.String(); !said.building[private] || said.online[private] || name.Initial {
 			continue
 		}
 		n := 1
@@ -226,7 +226,7 @@ func (a *Autoscaler) inherit(ctx context.Context, servers []provider.Server) err
 				continue
 			}
 			k.Asked = true
-			k.Online = k.Online || said.online[s.PrivateIP.String()] && !said.building[s.PrivateIP.String()]
+			k.Online = k.Online || said.online[s.PrivateIP.String()]
 			k.Unverified = !verified[s.ID] && said.online[s.PrivateIP.String()]
 			if k.Unverified {
 				a.event(events.Unverified, s.Name, "its SSH host key is not known here, so it is kept and not judged")

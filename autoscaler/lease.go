@@ -277,7 +277,11 @@ func (a *Autoscaler) keep(ctx context.Context, shard int, b *board) error {
 	}
 	var last Lease
 	if p.epoch > 0 && !mine {
-		if last, err = a.readLease(ctx, shard, p); err != nil {
+		last, err = a.readLease(ctx, shard, p)
+		if errors.Is(err, errRenewed) {
+			return &HeldError{Shard: shard, Why: err.Error()}
+		}
+		if err != nil {
 			return err
 		}
 		if mine = last.Holder == a.Holder; mine { // the process was killed before it could record it
@@ -317,6 +321,10 @@ func (a *Autoscaler) keep(ctx context.Context, shard int, b *board) error {
 	return a.take(ctx, shard, p, h, from, mine || p.epoch == 0)
 }
 
+// errRenewed says that a lease was superseded since it was listed: its holder, or
+// another one, is at work.
+var errRenewed = errors.New("the lease is renewed at this moment")
+
 func maxTime(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -330,6 +338,9 @@ func maxTime(a, b time.Time) time.Time {
 func (a *Autoscaler) readLease(ctx context.Context, shard int, p post) (Lease, error) {
 	var l Lease
 	content, err := a.Profiles.Store.Get(ctx, a.Profiles.Bucket, shardKey(shard, leaseWord, strconv.Itoa(p.epoch)))
+	if errors.Is(err, datastore.ErrNotFound) {
+		return l, errRenewed
+	}
 	if err != nil {
 		return l, fmt.Errorf("reading the lease of shard %d: %w", shard, err)
 	}
@@ -357,10 +368,11 @@ func (a *Autoscaler) mayTake(ctx context.Context, shard int, b *board, last Leas
 			continue
 		}
 		l, err := a.readLease(ctx, lower, p)
-		if err != nil {
+		renewed := errors.Is(err, errRenewed)
+		if err != nil && !renewed {
 			return due, err
 		}
-		if l.Autoscaler == lower && b.now.Before(l.Until) {
+		if renewed || l.Autoscaler == lower && b.now.Before(l.Until) {
 			due = due.Add(a.Lease)
 		}
 	}

@@ -1,6 +1,7 @@
 package autoscaler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"adt/datastore"
 	"adt/events"
 	"adt/rundir"
 )
@@ -303,5 +305,44 @@ func TestParseAutoscaler(t *testing.T) {
 		if got, ok := f.ParseAutoscaler(name); ok != (want > 0) || ok && got != want {
 			t.Errorf("%s is %d, %v, want %d", name, got, ok, want)
 		}
+	}
+}
+
+// renewing is a store in which the second autoscaler renews its lease between the
+// listing and its reading, so many times.
+type renewing struct {
+	*objects
+	times int
+}
+
+func (r *renewing) Get(ctx context.Context, bucket, key string) ([]byte, error) {
+	rest, second := strings.CutPrefix(key, shardKey(2, leaseWord, ""))
+	epoch, ok := positive(rest)
+	if r.times == 0 || !second || !ok {
+		return r.objects.Get(ctx, bucket, key)
+	}
+	r.times--
+	if err := r.Put(ctx, bucket, shardKey(2, leaseWord, fmt.Sprint(epoch+1)), []byte(r.texts[key])); err != nil {
+		return nil, err
+	}
+	delete(r.at, key)
+	return nil, datastore.ErrNotFound
+}
+
+func TestRenewedMeanwhile(t *testing.T) {
+	c := newCrew(t)
+	one, two := c.autoscaler(1), c.autoscaler(2)
+	_ = c.keeps(one, 1)
+	_ = c.keeps(two, 2)
+	one.Profiles.Store = &renewing{c.store, 2}
+	peers, err := one.Peers(t.Context(), 2)
+	if err != nil || peers[0].Dead() || peers[1].Dead() || peers[1].Keeper != 2 {
+		t.Errorf("%+v, %v", peers, err)
+	}
+	// Whose lease is renewed at this moment is not taken over.
+	c.pass(tenMinutes + time.Minute)
+	one.Profiles.Store = &renewing{c.store, 1}
+	if kept, err := one.Keep(t.Context()); !slices.Equal(kept, []int{1}) || err != nil {
+		t.Errorf("keeps %v, %v", kept, err)
 	}
 }

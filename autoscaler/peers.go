@@ -2,6 +2,7 @@ package autoscaler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,6 +43,16 @@ func (p Peer) Dead() bool {
 
 // Peers returns what the datastore says of autoscalers 1 to n.
 func (a *Autoscaler) Peers(ctx context.Context, n int) ([]Peer, error) {
+	const looks = 5 // a lease may be renewed between the listing and its reading
+	for i := 1; ; i++ {
+		peers, err := a.peers(ctx, n)
+		if i == looks || !errors.Is(err, errRenewed) {
+			return peers, err
+		}
+	}
+}
+
+func (a *Autoscaler) peers(ctx context.Context, n int) ([]Peer, error) {
 	b, err := a.Profiles.read(ctx)
 	if err != nil {
 		return nil, err
