@@ -59,6 +59,8 @@ type site struct {
 	log    *events.Log
 	offset time.Duration // wall clock minus steady time
 	guest  func(shard int) (*site, error)
+
+	highest int // number of an autoscaler whose machine the provider has shown; 0 is none
 }
 
 // open puts an autoscaler together from the configuration, for a command that

@@ -60,10 +60,10 @@ type fleetShares struct {
 	close  func()
 }
 
-// readShares asks for the profiles of all autoscalers: of as many as have a
-// machine at the provider, or, where it knows none, as are configured.
+// readShares asks for the profiles of all autoscalers: of as many as are
+// configured, or more where the provider has shown more machines.
 func readShares(ctx context.Context, s *site) (fleetShares, error) {
-	n := s.cfg.Autoscaler.Count
+	n := max(s.cfg.Autoscaler.Count, s.highest)
 	if s.cfg.Datastore.Transport == "ssh" {
 		return s.readOverSSH(ctx, n)
 	}
@@ -146,16 +146,22 @@ func (s *site) recordProfile(shares []share) {
 
 // change works out what each autoscaler gets.
 func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
+	var machines map[int]provider.Server
+	note := ""
+	if s.cfg.Autoscaler.Count > 1 {
+		var err error
+		if machines, err = s.machines(ctx); err != nil { // the datastore knows as well who lives
+			note = err.Error() + "; the number of autoscalers is that of the configuration"
+		}
+		for k := range machines {
+			s.highest = max(s.highest, k)
+		}
+	}
 	all, err := readShares(ctx, s)
 	if err != nil {
 		return all, err
 	}
-	var machines map[int]provider.Server
-	if len(all.shares) > 1 {
-		if machines, err = s.machines(ctx); err != nil { // the datastore knows as well who lives
-			all.note = err.Error() + "; the number of autoscalers is that of the configuration"
-		}
-	}
+	all.note = note
 	for i, sh := range all.shares {
 		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && sh.LeftOut == "" {
 			all.shares[i].LeftOut = "it has no machine at the provider"

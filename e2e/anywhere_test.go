@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"adt/events"
+	"adt/provider/local"
 )
 
 // A command on the build machine reaches all autoscalers, leaves out the dead
@@ -44,6 +45,30 @@ func TestScaleFromTheBuildMachine(t *testing.T) {
 	q.asked = append(q.asked, 8)
 	q.mu.Unlock()
 	q.Await(8)
+}
+
+// The provider says which autoscalers there are: one without a machine is left
+// out, and one beyond the configured number gets its share.
+func TestScaleFindsTheAutoscalers(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, settings{"autoscaler.count": `2`})
+	if r := f.Tick("scale", "--count", "5"); !strings.Contains(r.stdout, "autoscaler 1: none → 3") || !strings.Contains(r.stdout, "autoscaler 2: none → 2") {
+		t.Error(r)
+	}
+	f.Foreign("NO-1-as-lon1-shop-aaaa")
+	f.Foreign("NO-3-as-lon1-shop-cccc")
+	f.Foreign("NO-2-as-lon1-shopping-bbbb")
+	r := f.Tick("scale", "--count", "5")
+	for _, line := range []string{"autoscaler 1: 3 → 3", "autoscaler 2: 2 → 0 (left out: it has no machine at the provider)", "autoscaler 3: none → 2", "fleet: 5"} {
+		if !strings.Contains(r.stdout, line) {
+			t.Errorf("no %q in %s", line, r)
+		}
+	}
+	f.Tick("scale")
+	f.BreakAPI(local.OpList, "unauthorized")
+	if r := f.Tick("scale", "--count", "4"); !strings.Contains(r.stderr, "the number of autoscalers is that of the configuration") || !strings.Contains(r.stdout, "autoscaler 2: 0 → 2") {
+		t.Error(r)
+	}
 }
 
 // BenchmarkCommandToBuilds is from adt scale --count 15 on the build machine to
