@@ -235,8 +235,10 @@ func (b *builder) address(ctx context.Context) error {
 	_ = b.Dir.Unmark(fmt.Sprintf("INITIALLY_PROVISIONING-%d.lock", b.N))
 	_ = b.Dir.Mark(fmt.Sprintf("beingbuiltips/%d/%s", b.N, s.PrivateIP))
 	_ = b.Dir.Mark("POTENTIAL_STALLED_BUILD:" + s.PrivateIP.String())
-	if b.Lease > 0 {
-		b.shareHostKey(ctx, s.PrivateIP, public)
+	// Who takes over in the middle of this build could do nothing with a machine
+	// whose key nobody knows.
+	if b.Lease > 0 && !b.shareHostKey(ctx, s.PrivateIP, public) {
+		return wait("the datastore has to have its host key first")
 	}
 	b.note(ctx, "beingbuiltips/"+s.PrivateIP.String(), "webserverips/"+s.PrivateIP.String(), "webserverpublicips/"+s.PublicIP.String())
 	b.PublicIP, b.PrivateIP = s.PublicIP, s.PrivateIP

@@ -71,7 +71,7 @@ func newSquad(t testing.TB, onS3 bool) *squad {
 		server.Buckets(t, q.bucket, "www-example-com-config-agil")
 		maps.Copy(shared, settings{
 			"datastore.driver": `"s3"`, "datastore.access_key": strconv.Quote(s3test.AccessKey), "datastore.secret_key": strconv.Quote(s3test.SecretKey),
-			"datastore.ca": strconv.Quote(server.CA), "datastore.timeout": `"2s"`,
+			"datastore.ca": strconv.Quote(server.CA), "datastore.timeout": `"5s"`,
 		})
 		q.store, err = s3.Open(s3.Config{Endpoint: server.URL, AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey, CA: server.CA, Timeout: 10 * time.Second})
 	} else {
