@@ -119,7 +119,7 @@ func TestTheStoreIsSilent(t *testing.T) {
 			m, lost, sick := f.mark(), f.Members()[0], f.Members()[1]
 			front.Fail(fault)
 			f.Break(sick.ID, "http=500")
-			f.must(f.cloud.Destroy(context.Background(), lost.ID))
+			f.must(f.cloud.Destroy(context.Background(), f.cloudID(lost.ID)))
 			var said []string
 			f.Await("the lost one is replaced", func() bool {
 				for _, tick := range []string{"scale", "healthcheck"} {
@@ -139,7 +139,7 @@ func TestTheStoreIsSilent(t *testing.T) {
 			changes["datastore.stale_after"] = `"1ms"`
 			f.configure(changes)
 			built := f.count(events.BuildStarted)
-			f.must(f.cloud.Destroy(context.Background(), sick.ID))
+			f.must(f.cloud.Destroy(context.Background(), f.cloudID(sick.ID)))
 			for range 6 {
 				f.Run("scale")
 			}
