@@ -443,7 +443,9 @@ func (a *Autoscaler) Prepare(keeper *Autoscaler) error {
 	if a.Lease == 0 {
 		return nil
 	}
-	a.board = keeper.board
+	if a != keeper { // which is read by all that are prepared at once
+		a.board = keeper.board
+	}
 	var h holding
 	found, err := a.Dir.Read(leaseFile, &h)
 	if err != nil {
