@@ -331,6 +331,32 @@ func TestServersCanBeHungForVisitorsWhoWait(t *testing.T) {
 	}
 }
 
+// Who orders a fault calls until it is in effect, and may call once more.
+func TestAFaultOutlastsASecondCall(t *testing.T) {
+	cloud := newCloud(t, Config{})
+	server, _ := cloud.start(t, "ws-init-1", Built)
+	cloud.breakServer(t, server.ID, "http-slow=1h")
+	pid := cloud.machine(t, server.ID).PID
+	answer := make(chan error, 1)
+	go func() {
+		_, err := get(server.PrivateIP, http.MethodHead, "/", 2*moment)
+		answer <- err
+	}()
+	for {
+		select {
+		case err := <-answer:
+			if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {
+				t.Errorf("a call cut the fault short: %v", err)
+			}
+			return
+		case <-time.After(5 * time.Millisecond):
+			if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestAPIFaults(t *testing.T) {
 	cloud := newCloud(t, Config{Boot: time.Hour})
 	ctx := t.Context()

@@ -41,6 +41,7 @@ type machine struct {
 // condition is a fault while it lasts.
 type condition struct {
 	Fault
+	seq  int             // of the order
 	ctx  context.Context // ends with the fault
 	over context.CancelFunc
 }
@@ -241,9 +242,12 @@ func (m *machine) apply() error {
 	if err := readJSON(filepath.Join(m.dir, faultFile), &order); err != nil {
 		return err
 	}
-	now := &condition{Fault: order.Fault}
-	now.ctx, now.over = context.WithCancel(context.Background())
-	m.order.Swap(now).over()
+	now := m.order.Load()
+	if now.seq != order.Seq { // who orders a fault may call more than once
+		now = &condition{Fault: order.Fault, seq: order.Seq}
+		now.ctx, now.over = context.WithCancel(context.Background())
+		m.order.Swap(now).over()
+	}
 
 	if now.Machine == "crash" {
 		m.end()
