@@ -162,7 +162,8 @@ func oneBreaks(ctx context.Context, st *stage) error {
 }
 
 // outage cuts autoscaler 1 off, wholly and then from its webservers alone, and
-// holds the cloud's own record against it: nothing may be destroyed.
+// holds the cloud's own record against it: it may destroy nothing. The others
+// see what they see: a machine too slow for their probes has them act, rightly.
 func outage(ctx context.Context, st *stage) error {
 	before, err := st.cloud.Audit(ctx)
 	if err != nil {
@@ -200,9 +201,11 @@ func outage(ctx context.Context, st *stage) error {
 		return err
 	}
 	for _, e := range after[len(before):] {
-		return fmt.Errorf("during the outage something changed: %+v", e)
+		if e.Client == "1" {
+			return fmt.Errorf("autoscaler 1 changed something during its outage: %+v", e)
+		}
 	}
-	st.saw("nothing was destroyed, nothing left DNS")
+	st.saw("autoscaler 1 destroyed nothing and took nothing out of DNS")
 	if err := st.show(ctx, 1, "scale", "--wait", "--timeout", "30s"); err != nil {
 		return err
 	}
