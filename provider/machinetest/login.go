@@ -51,6 +51,7 @@ func Login(t testing.TB, name string, key crypto.Signer, o Options) (*Machine, *
 	must(remote.Pin(known, m.Address, SSHPort, public))
 	return m, &remote.Dialer{
 		User: me.Username, Port: SSHPort, Signer: signer, KnownHosts: known,
-		ConnectTimeout: 20 * time.Second, CommandTimeout: 20 * time.Second,
+		// A disk that all of a machine's tests write to may stand still for a while.
+		ConnectTimeout: 2 * time.Minute, CommandTimeout: 2 * time.Minute,
 	}
 }
