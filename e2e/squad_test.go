@@ -268,6 +268,7 @@ func (q *squad) Watch() {
 	go func() {
 		defer close(ended)
 		over := 0
+		leaving := map[string]bool{} // seen on its way out at any time
 		for {
 			before := q.ending()
 			machines := q.Machines()
@@ -278,11 +279,23 @@ func (q *squad) Watch() {
 				most = slices.Max(q.asked)
 			}
 			q.mu.Unlock()
-			var counted []string
+			maps.Copy(leaving, before)
+			maps.Copy(leaving, after)
+			var counted, staying []string
 			for _, m := range machines {
-				if !before[m.Name] && !after[m.Name] && !strings.Contains(m.Name, "-init-") {
+				if strings.Contains(m.Name, "-init-") {
+					continue
+				}
+				if !before[m.Name] && !after[m.Name] {
 					counted = append(counted, m.Name)
 				}
+				if !leaving[m.Name] {
+					staying = append(staying, m.Name)
+				}
+			}
+			if len(staying) > most {
+				q.t.Errorf("%d webservers where %d shall be at most, none of them ever on its way out: %v", len(staying), most, staying)
+				return
 			}
 			// A record of an end is dropped when a shard changes hands, and made
 			// again by the next plan.
