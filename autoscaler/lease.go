@@ -180,9 +180,7 @@ func (a *Autoscaler) Keep(ctx context.Context) (kept []int, err error) {
 // on. It is asked before the first lease is taken; a store that does not is asked
 // again after a day.
 func (a *Autoscaler) conditional(ctx context.Context) (bool, error) {
-	prober, ok := a.Profiles.Store.(interface {
-		Conditional(ctx context.Context, bucket, key string) (bool, error)
-	})
+	prober, ok := a.Profiles.Store.(datastore.Prober)
 	if !ok {
 		return true, nil
 	}

@@ -23,7 +23,7 @@ func examineStore(ctx context.Context, cfg *config.Config, fix bool) []finding {
 	if folder := examineFolder("datastore", cfg.Datastore.Path); !folder.OK || missing(cfg.Datastore.Path) {
 		return []finding{folder} // opening it would make it
 	}
-	store, err := openStore(cfg)
+	store, err := openStore(cfg, func(error) {}) // nothing is written
 	if err == nil {
 		_, _, err = autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()}.Get(ctx, cfg.Autoscaler.Number)
 	}

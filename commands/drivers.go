@@ -90,17 +90,18 @@ func openCloudflare(cfg *config.Config) (*cloudflare.DNS, error) {
 	})
 }
 
-func openStore(cfg *config.Config) (datastore.Store, error) {
+// openStore opens the datastore; behind takes what a further endpoint has missed.
+func openStore(cfg *config.Config, behind func(error)) (datastore.Store, error) {
 	switch cfg.Datastore.Driver {
 	case "file":
 		return file.Open(cfg.Datastore.Path)
 	case "s3":
-		return openS3(cfg)
+		return openS3(cfg, behind)
 	}
 	return nil, usagef("datastore.driver: there is no driver %q", cfg.Datastore.Driver)
 }
 
-func openS3(cfg *config.Config) (datastore.Store, error) {
+func openS3(cfg *config.Config, behind func(error)) (datastore.Store, error) {
 	stores, err := endpoints(cfg)
 	if err != nil {
 		return nil, usageError{err}
@@ -108,11 +109,11 @@ func openS3(cfg *config.Config) (datastore.Store, error) {
 	if len(stores) == 1 {
 		return stores[0], nil
 	}
-	var chain datastore.Chain
-	for _, s := range stores {
-		chain = append(chain, s)
+	var copies []datastore.Store
+	for _, s := range stores[1:] {
+		copies = append(copies, s)
 	}
-	return chain, nil
+	return datastore.NewChain(behind, stores[0], copies...), nil
 }
 
 // endpoints opens each S3 endpoint, in their order. Keys and regions are one for

@@ -108,8 +108,7 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 	if jumped != 0 {
 		record(events.ClockJumped, "", fmt.Sprintf("the wall clock was set by %s; ages are reckoned without that", jumped.Round(time.Second)))
 	}
-	note := func(text string) { record(events.ProviderNote, "", text) }
-	a, err := h.assemble(cfg, cfg.RuntimeDir(), note)
+	a, err := h.assemble(cfg, cfg.RuntimeDir(), record)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +132,7 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 		if err != nil {
 			return nil, err
 		}
-		if g.Autoscaler, err = h.assemble(&other, folder, note); err != nil {
+		if g.Autoscaler, err = h.assemble(&other, folder, record); err != nil {
 			return nil, err
 		}
 		g.Now, g.Dir, g.Home, g.Record, g.BootID, g.IntN = a.Now, dir, a.Dir, record, instant.BootID, rand.IntN
@@ -175,19 +174,19 @@ func onShards[R any](ctx context.Context, s *site, run func(context.Context, *si
 	return report, errors.Join(errors.Join(errs...), own, held)
 }
 
-// assemble picks the drivers and turns the configuration into settings; note
+// assemble picks the drivers and turns the configuration into settings; record
 // takes what the drivers find worth an event. runtime is the folder of the
 // records.
-func (h *host) assemble(cfg *config.Config, runtime string, note func(string)) (*autoscaler.Autoscaler, error) {
+func (h *host) assemble(cfg *config.Config, runtime string, record func(events.Reason, string, string)) (*autoscaler.Autoscaler, error) {
 	signer, err := remote.LoadKey(cfg.SSH.Key)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("ssh.key: %w", err)}
 	}
-	servers, dns, err := drivers(cfg, note)
+	servers, dns, err := drivers(cfg, func(text string) { record(events.ProviderNote, "", text) })
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(cfg)
+	store, err := openStore(cfg, func(err error) { record(events.CopyBehind, "", err.Error()) })
 	if err != nil {
 		return nil, err
 	}
@@ -335,11 +334,12 @@ func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(e
 		show := watched && tick
 		if !show && (tick && e.Level == events.Warn || e.Level == events.Error) {
 			if said == nil {
-				said = s.log.Recent(now.Add(-quiet), now)
+				said = s.log.Told(now.Add(-quiet), now)
 			}
 			matter := events.Matter{Reason: reason, Server: server}
 			show, said[matter] = !said[matter], true
 		}
+		e.Told = show
 		if err := s.log.Add(e); err != nil {
 			log.Error().Err(err).Str("reason", string(reason)).Msg(text)
 			return

@@ -56,6 +56,14 @@ type Store interface {
 	Now(ctx context.Context) (now time.Time, within time.Duration, err error)
 }
 
+// Prober is a Store whose vendor may not honour the condition under Create. A store
+// without this method honours it.
+type Prober interface {
+	// Conditional reports whether the vendor does, on an object of that key that it
+	// makes and deletes.
+	Conditional(ctx context.Context, bucket, key string) (bool, error)
+}
+
 // Precision is by how much Object.Modified may differ from the store's clock:
 // some stores count whole seconds.
 const Precision = 2 * time.Second

@@ -26,6 +26,7 @@ type Event struct {
 	Command    string    `json:"command,omitempty"`
 	Server     string    `json:"server,omitempty"` // name, or address where no name is known
 	Text       string    `json:"text"`
+	Told       bool      `json:"told,omitempty"` // it was said on standard error too
 }
 
 // Log is a folder of event files named by their UTC date.
@@ -152,13 +153,22 @@ type Matter struct {
 	Server string
 }
 
-// tailBytes is how much of a day's file Recent looks at.
+// tailBytes is how much of a day's file Recent and Told look at.
 const tailBytes = 256 << 10
 
-// Recent returns the matters that were recorded from since to now, so that
-// cron mails a lasting fault once and not every minute. It looks at the newest
-// events only; a file that cannot be read holds none.
+// Recent returns the matters that were recorded from since to now. It looks at
+// the newest events only; a file that cannot be read holds none.
 func (l *Log) Recent(since, now time.Time) map[Matter]bool {
+	return l.matters(since, now, func(Event) bool { return true })
+}
+
+// Told is Recent for what was said on standard error as well, so that cron mails
+// a lasting fault once in a while and not every minute.
+func (l *Log) Told(since, now time.Time) map[Matter]bool {
+	return l.matters(since, now, func(e Event) bool { return e.Told })
+}
+
+func (l *Log) matters(since, now time.Time, counts func(Event) bool) map[Matter]bool {
 	recent := map[Matter]bool{}
 	for _, path := range slices.Compact([]string{l.file(since), l.file(now)}) {
 		from := int64(0)
@@ -166,7 +176,7 @@ func (l *Log) Recent(since, now time.Time) map[Matter]bool {
 			from = info.Size() - tailBytes
 		}
 		_ = readFile(path, from, func(e Event) {
-			if !e.Time.Before(since) {
+			if !e.Time.Before(since) && counts(e) {
 				recent[Matter{e.Reason, e.Server}] = true
 			}
 		})

@@ -160,6 +160,21 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// A lasting fault is recorded every minute, and told again an hour after it was
+// told last.
+func TestTold(t *testing.T) {
+	log, _ := open(t)
+	matter := events.Matter{Reason: events.StoreFailed}
+	add(t, log, events.Event{Time: noon, Reason: events.StoreFailed, Told: true})
+	for minute := 1; minute < 90; minute++ {
+		now := noon.Add(time.Duration(minute) * time.Minute)
+		if got, want := log.Told(now.Add(-time.Hour), now)[matter], minute <= 60; got != want {
+			t.Fatalf("after %d minutes it counts as told: %v", minute, got)
+		}
+		add(t, log, events.Event{Time: now, Reason: events.StoreFailed})
+	}
+}
+
 func TestCursor(t *testing.T) {
 	log, folder := open(t)
 	add(t, log, events.Event{Time: noon, Reason: events.Strike, Server: "old"})

@@ -95,6 +95,11 @@ const (
 	ListingImplausible Reason = "LISTING_IMPLAUSIBLE"
 	DNSFailed          Reason = "DNS_FAILED"
 	StoreFailed        Reason = "STORE_FAILED"
+	StoreNoBucket      Reason = "STORE_NO_BUCKET"
+	StoreRefused       Reason = "STORE_REFUSED"
+	StoreClock         Reason = "STORE_CLOCK"
+	CopyBehind         Reason = "COPY_BEHIND"
+	ForeignObject      Reason = "FOREIGN_OBJECT"
 	StateFailed        Reason = "STATE_FAILED"
 	RecordCorrupt      Reason = "RECORD_CORRUPT"
 	ClockJumped        Reason = "CLOCK_JUMPED"
@@ -166,7 +171,7 @@ func Meanings() []Meaning {
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},
 		{BrakeBudget, Warn, "enough webservers are being terminated for health already; this one waits for its turn"},
 		{BrakeGrace, Info, "a webserver is too young to be terminated"},
-		{BrakePaused, Warn, "something was due and is paused (`adt resume`, or SWITCH_OFF_SCALING in the datastore)"},
+		{BrakePaused, Warn, "something was due and is paused (`adt resume`), or forbidden by the datastore (SWITCH_OFF_SCALING is there, or INSTALLED_SUCCESSFULLY is not)"},
 		{BrakeInitial, Warn, "an initial webserver fails its checks; adt never terminates those, an operator must look"},
 		{BrakeProtected, Warn, "a protected webserver fails its checks; an operator must look"},
 		{BrakeQuota, Warn, "the account's API requests are nearly spent: only what heals the fleet is asked for, until the provider's next hour"},
@@ -176,6 +181,11 @@ func Meanings() []Meaning {
 		{ListingImplausible, Warn, "the provider's listing contradicts what is known; nothing was planned from it"},
 		{DNSFailed, Warn, "a DNS call failed; it is tried again"},
 		{StoreFailed, Warn, "the datastore could not be read or written"},
+		{StoreNoBucket, Warn, "a bucket of the datastore is missing (`adt doctor --fix` makes it)"},
+		{StoreRefused, Warn, "the datastore refuses the keys, or these may not do that (`adt doctor`)"},
+		{StoreClock, Warn, "the datastore refuses requests because this machine's clock is wrong"},
+		{CopyBehind, Warn, "a further endpoint of the datastore could not be written: it lacks what the first one has"},
+		{ForeignObject, Warn, "an object where profiles are is none that adt can read: it is neither obeyed nor deleted"},
 		{StateFailed, Error, "a state file could not be read or written; nothing was done that depends on it"},
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
