@@ -2,10 +2,10 @@ package autoscaler
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 
-	"adt/events"
 	"adt/rundir"
 )
 
@@ -25,7 +25,7 @@ func (a *Autoscaler) announce(ctx context.Context) error {
 	}
 	own, err := a.Addresses()
 	if err != nil {
-		a.event(events.StoreFailed, "", "this machine's addresses are not published: %v", err)
+		a.storeFault(fmt.Errorf("this machine's addresses are not published: %w", err))
 		return nil
 	}
 	var rec announced
@@ -38,7 +38,7 @@ func (a *Autoscaler) announce(ctx context.Context) error {
 	}
 	for _, key := range next.Keys {
 		if err := a.Profiles.Store.Put(ctx, a.ConfigBucket, key, nil); err != nil {
-			a.event(events.StoreFailed, "", "%v", err)
+			a.storeFault(err)
 			return nil // the next tick tries again
 		}
 	}

@@ -108,6 +108,21 @@ func (a *Autoscaler) event(reason events.Reason, server, format string, args ...
 	a.Record(reason, server, fmt.Sprintf(format, args...))
 }
 
+// storeFault records that the datastore did not do what it was asked. Each kind of
+// fault wants something else done, and is told by itself.
+func (a *Autoscaler) storeFault(err error) {
+	reason := events.StoreFailed
+	switch {
+	case errors.Is(err, datastore.ErrNoBucket):
+		reason = events.StoreNoBucket
+	case errors.Is(err, datastore.ErrUnauthorized):
+		reason = events.StoreRefused
+	case errors.Is(err, datastore.ErrClock):
+		reason = events.StoreClock
+	}
+	a.event(reason, "", "%v", err)
+}
+
 // own reports whether a name is of this autoscaler's shard.
 func (a *Autoscaler) own(name string) bool {
 	n, ok := a.Fleet.Parse(name)
@@ -332,14 +347,19 @@ func (a *Autoscaler) forget(ctx context.Context, keys ...string) bool {
 	})
 }
 
+// each does something to keys of the store, if the shard is ours still: of a
+// machine that has the same address now, somebody else may have told the store.
 func (a *Autoscaler) each(ctx context.Context, keys []string, do func(context.Context, string) error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	if err := a.mayAct(ctx); err != nil {
+		return false
+	}
 	all := true
 	for _, key := range keys {
 		if err := do(ctx, key); err != nil {
 			all = false
-			a.event(events.StoreFailed, "", "%v", err)
+			a.storeFault(err)
 		}
 	}
 	return all

@@ -1,7 +1,6 @@
 package autoscaler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +17,10 @@ const boardPrefix = "autoscaler-"
 
 // post is what the datastore says of one shard.
 type post struct {
-	profile   *Profile // nil is none
-	stale     []string // keys of older profiles
-	epoch     int      // of the newest lease; 0 is none ever
+	profile   *Profile           // nil is none
+	stale     []datastore.Object // older profiles
+	foreign   []string           // keys of what looks like a profile and is none
+	epoch     int                // of the newest lease; 0 is none ever
 	written   time.Time
 	old       []string            // keys of older leases
 	paused    map[string]struct{} // what an operator put on hold, for whoever keeps the shard
@@ -60,10 +60,7 @@ func (p Profiles) read(ctx context.Context) (*board, error) {
 	if b.now, _, err = p.Store.Now(ctx); err != nil {
 		return nil, fmt.Errorf("reading the profiles: %w", err)
 	}
-	// Newest first; of one time the greater key, so that all who look agree.
-	slices.SortFunc(objects, func(a, b datastore.Object) int {
-		return cmp.Or(b.Modified.Compare(a.Modified), strings.Compare(b.Key, a.Key))
-	})
+	slices.SortFunc(objects, newestFirst)
 	for _, o := range objects {
 		rest := strings.TrimPrefix(o.Key, boardPrefix)
 		number, word, ok := strings.Cut(rest, "/")
@@ -81,8 +78,12 @@ func (p *post) note(shard int, o datastore.Object, word string) {
 		if p.profile == nil {
 			p.profile = &Profile{Count: count, Set: o.Modified}
 		} else {
-			p.stale = append(p.stale, o.Key)
+			p.stale = append(p.stale, o)
 		}
+		return
+	}
+	if strings.HasPrefix(o.Key, profilePrefix(shard)) {
+		p.foreign = append(p.foreign, o.Key)
 		return
 	}
 	if rest, ok := strings.CutPrefix(word, leaseWord); ok {

@@ -236,8 +236,9 @@ func (b *builder) address(ctx context.Context) error {
 	_ = b.Dir.Mark(fmt.Sprintf("beingbuiltips/%d/%s", b.N, s.PrivateIP))
 	_ = b.Dir.Mark("POTENTIAL_STALLED_BUILD:" + s.PrivateIP.String())
 	// Who takes over in the middle of this build could do nothing with a machine
-	// whose key nobody knows.
-	if b.Lease > 0 && !b.shareHostKey(ctx, s.PrivateIP, public) {
+	// whose key nobody knows. While the store is silent the build goes on all the
+	// same: it is missing now, and the health check gives the store the key later.
+	if b.Lease > 0 && !b.shareHostKey(ctx, s.PrivateIP, public) && !b.silent.Load() {
 		return wait("the datastore has to have its host key first")
 	}
 	b.note(ctx, "beingbuiltips/"+s.PrivateIP.String(), "webserverips/"+s.PrivateIP.String(), "webserverpublicips/"+s.PublicIP.String())

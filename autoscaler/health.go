@@ -134,7 +134,7 @@ func (a *Autoscaler) examine(ctx context.Context) (*health, error) {
 	}
 	why, err := a.forbidden(ctx)
 	if err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
+		a.storeFault(err)
 		return nil, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
 	a.setHold(why)

@@ -24,6 +24,7 @@ type lastKnown struct {
 	Version int       `json:"version"`
 	Profile *Profile  `json:"profile"`
 	Hold    string    `json:"hold,omitempty"`
+	Foreign []string  `json:"foreign,omitempty"` // keys of what is no profile
 	Seen    time.Time `json:"seen"`
 }
 
@@ -59,8 +60,13 @@ func (a *Autoscaler) askStore(ctx context.Context, o *Observation) error {
 	if _, err := a.Dir.Read(storeFile, &last); err != nil {
 		return err
 	}
-	next := lastKnown{Version: rundir.Version, Profile: o.Profile, Hold: why, Seen: a.Now()}
-	same := last.Hold == why && (last.Profile == nil) == (o.Profile == nil) && (o.Profile == nil || last.Profile.Count == o.Profile.Count && last.Profile.Set.Equal(o.Profile.Set))
+	next := lastKnown{Version: rundir.Version, Profile: o.Profile, Hold: why, Foreign: mine.foreign, Seen: a.Now()}
+	for _, key := range mine.foreign {
+		if !slices.Contains(last.Foreign, key) {
+			a.event(events.ForeignObject, "", "%s is no profile that adt can read", key)
+		}
+	}
+	same := last.Hold == why && slices.Equal(last.Foreign, next.Foreign) && (last.Profile == nil) == (o.Profile == nil) && (o.Profile == nil || last.Profile.Count == o.Profile.Count && last.Profile.Set.Equal(o.Profile.Set))
 	if same && age(next.Seen, last.Seen) < a.StaleAfter/6 { // most ticks write nothing
 		return nil
 	}
@@ -88,13 +94,22 @@ func (a *Autoscaler) applySchedule(ctx context.Context, o *Observation, now time
 	if len(fired) == 0 || o.Profile != nil && count == profile && !adds {
 		return
 	}
+	before := o.Profile
 	o.Profile = &Profile{Count: count, Set: set}
 	if a.preview != nil || o.Silent != "" {
 		return
 	}
 	last := fired[len(fired)-1]
-	if err := a.Profiles.Set(ctx, a.Shard, count); err != nil {
-		a.event(events.StoreFailed, "", "%v", err) // the next tick works out the same
+	if a.mayAct(ctx) != nil {
+		return // who keeps the shard now works out the same
+	}
+	err := a.Profiles.Change(ctx, a.Shard, before, count)
+	switch {
+	case errors.Is(err, errChanged): // a command came in between: the next tick reads it
+		o.Profile = before
+		return
+	case err != nil:
+		a.storeFault(err) // the next tick works out the same
 		return
 	}
 	o.Profile.Set, o.Stale = now, nil
@@ -115,7 +130,7 @@ func (a *Autoscaler) setHold(why string) {
 
 // fromMemory is askStore while the store is silent.
 func (a *Autoscaler) fromMemory(ctx context.Context, o *Observation, cause error) error {
-	a.event(events.StoreFailed, "", "%v", cause)
+	a.storeFault(cause)
 	a.silent.Store(true)
 	var last lastKnown
 	found, err := a.Dir.Read(storeFile, &last)
@@ -129,7 +144,11 @@ func (a *Autoscaler) fromMemory(ctx context.Context, o *Observation, cause error
 	o.Profile, o.Silent = last.Profile, cause.Error()
 	a.applySchedule(ctx, o, time.Now())
 	a.setHold(last.Hold)
-	a.event(events.StoreSilent, "", "the last known profile holds for %s more, and nothing is terminated", (a.StaleAfter - silence).Round(time.Second))
+	left := a.StaleAfter - silence
+	if a.fence != nil { // after that somebody else may keep the shard
+		left = min(left, a.fence.holding.Until.Sub(a.Now().Add(a.fence.holding.Skew))-blindMargin-a.callLimit())
+	}
+	a.event(events.StoreSilent, "", "the last known profile holds for %s more, and nothing is terminated", max(0, left).Round(time.Second))
 	return nil
 }
 
@@ -138,11 +157,9 @@ func (a *Autoscaler) fromMemory(ctx context.Context, o *Observation, cause error
 func hostKeyKey(private netip.Addr) string { return "hostkeys/" + private.String() }
 
 func (a *Autoscaler) shareHostKey(ctx context.Context, private netip.Addr, key ssh.PublicKey) bool {
-	if err := a.Profiles.Store.Put(ctx, a.ConfigBucket, hostKeyKey(private), ssh.MarshalAuthorizedKey(key)); err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
-		return false
-	}
-	return true
+	return a.each(ctx, []string{hostKeyKey(private)}, func(ctx context.Context, name string) error {
+		return a.Profiles.Store.Put(ctx, a.ConfigBucket, name, ssh.MarshalAuthorizedKey(key))
+	})
 }
 
 // shareHealthy gives the store what others need to keep the healthy webservers,
@@ -194,7 +211,7 @@ func (a *Autoscaler) inherit(ctx context.Context, servers []provider.Server) err
 	}
 	said, err := a.readAddresses(ctx)
 	if err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
+		a.storeFault(err)
 		return fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
 	now := a.Now()
@@ -270,7 +287,7 @@ func (a *Autoscaler) inheritKey(ctx context.Context, s provider.Server, said add
 		return false, nil
 	}
 	if err != nil {
-		a.event(events.StoreFailed, "", "%v", err)
+		a.storeFault(err)
 		return false, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
 	key, _, _, _, err := ssh.ParseAuthorizedKey(content)

@@ -170,7 +170,7 @@ func (a *Autoscaler) Keep(ctx context.Context) (kept []int, err error) {
 		case err == nil:
 			kept = append(kept, shard)
 		case !errors.As(err, &held):
-			a.event(events.StoreFailed, "", "%v", err)
+			a.storeFault(err)
 		}
 	}
 	return kept, own
@@ -213,7 +213,7 @@ func (a *Autoscaler) lookAtClock(ctx context.Context) {
 // keepBlind goes on with the leases that are held already while the store is
 // silent: nobody else can have them before they expire.
 func (a *Autoscaler) keepBlind(cause error) ([]int, error) {
-	a.event(events.StoreFailed, "", "%v", cause)
+	a.storeFault(cause)
 	var h holding
 	found, err := a.Dir.Read(a.leasePath(a.Shard), &h)
 	if err != nil {
@@ -412,8 +412,8 @@ func (a *Autoscaler) take(ctx context.Context, shard int, p post, h holding, fro
 	if err := a.Dir.Write(a.leasePath(shard), next); err != nil {
 		return err
 	}
-	if err := a.Profiles.Tidy(ctx, old); err != nil {
-		a.event(events.StoreFailed, "", "deleting old leases: %v", err)
+	if err := a.Profiles.remove(ctx, old); err != nil {
+		a.storeFault(fmt.Errorf("deleting old leases: %w", err))
 	}
 	switch {
 	case same:

@@ -209,6 +209,12 @@ func TestOddLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.pass(tenMinutes - 30*time.Second)
+		c.store.log = nil
+		a.note(t.Context(), "webserverips/10.0.0.1")
+		a.forget(t.Context(), "webserverips/10.0.0.2")
+		if slices.ContainsFunc(c.store.log, func(call string) bool { return !strings.HasPrefix(call, "list") }) {
+			t.Errorf("after a sleep it tells the store %v", c.store.log)
+		}
 		var held *HeldError
 		if err := a.mayAct(t.Context()); !errors.As(err, &held) {
 			t.Errorf("after a sleep it may act: %v", err)

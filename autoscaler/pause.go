@@ -289,6 +289,6 @@ func (a *Autoscaler) tell(ctx context.Context, key string, on bool) {
 		err = a.Profiles.Store.Delete(ctx, a.Profiles.Bucket, key)
 	}
 	if err != nil {
-		a.event(events.StoreFailed, "", "other autoscalers do not know it: %v", err)
+		a.storeFault(fmt.Errorf("other autoscalers do not know it: %w", err))
 	}
 }

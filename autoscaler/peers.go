@@ -96,5 +96,5 @@ func (p Profiles) Hold(ctx context.Context, shard int, until time.Time) error {
 			old = append(old, o.Key)
 		}
 	}
-	return p.Tidy(ctx, slices.Compact(old))
+	return p.remove(ctx, slices.Compact(old))
 }

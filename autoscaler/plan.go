@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"adt/datastore"
 	"adt/events"
 	"adt/provider"
 )
@@ -21,10 +22,10 @@ type Rules struct {
 
 // Observation is all that a plan knows.
 type Observation struct {
-	Servers      []provider.Server // the whole listing, one entry an id
-	Profile      *Profile          // of this shard; nil is none
-	Stale        []string          // older profile objects, to be deleted
-	Cycle        *Cycle            // nil while none runs
+	Servers      []provider.Server  // the whole listing, one entry an id
+	Profile      *Profile           // of this shard; nil is none
+	Stale        []datastore.Object // older profile objects, to be deleted
+	Cycle        *Cycle             // nil while none runs
 	Builds       []Build
 	Terminations []Termination
 	Known        map[string]Known // by id

@@ -51,7 +51,7 @@ func TestParseProfileKey(t *testing.T) {
 		{1, "autoscaler-1/STATIC_SCALE:3", 3}, {1, "autoscaler-1/STATIC_SCALE:0", 0}, {5, "autoscaler-5/STATIC_SCALE:20", 20},
 		// The older form holds the counts of autoscalers 1, 2 and 3.
 		{1, "autoscaler-1/STATIC_SCALE:4:3:2", 4}, {3, "autoscaler-3/STATIC_SCALE:4:3:2", 2}, {4, "autoscaler-4/STATIC_SCALE:4:3:2", none},
-		{2, "autoscaler-2/STATIC_SCALE:4:x", none}, {1, "autoscaler-1/STATIC_SCALE:4:", 4}, {2, "autoscaler-2/STATIC_SCALE:4:", none},
+		{2, "autoscaler-2/STATIC_SCALE:4:x", none}, {1, "autoscaler-1/STATIC_SCALE:4:", none}, {1, "autoscaler-1/STATIC_SCALE:3:x:y", none}, {1, "autoscaler-1/STATIC_SCALE:3:2:01", none}, {2, "autoscaler-2/STATIC_SCALE:4:", none},
 		{1, "autoscaler-10/STATIC_SCALE:3", none}, {10, "autoscaler-1/STATIC_SCALE:3", none}, {1, "autoscaler-2/STATIC_SCALE:3", none},
 		{1, "autoscaler-1/STATIC_SCALE:", none}, {1, "autoscaler-1/STATIC_SCALE", none}, {1, "autoscaler-1/STATIC_SCALE:-1", none},
 		{1, "autoscaler-1/STATIC_SCALE:+1", none}, {1, "autoscaler-1/STATIC_SCALE:03", none}, {1, "autoscaler-1/STATIC_SCALE: 3", none},
@@ -180,10 +180,10 @@ func TestProfiles(t *testing.T) {
 	t.Run("NewestHolds", func(t *testing.T) {
 		o := store()
 		p, stale, err := profiles(o).Get(t.Context(), 1)
-		if err != nil || p == nil || *p != (Profile{4, at(3)}) || !slices.Equal(stale, []string{"autoscaler-1/STATIC_SCALE:2", "autoscaler-1/STATIC_SCALE:7"}) {
+		if err != nil || p == nil || *p != (Profile{4, at(3)}) || !slices.Equal(stale, []datastore.Object{{Key: "autoscaler-1/STATIC_SCALE:2", Modified: at(2)}, {Key: "autoscaler-1/STATIC_SCALE:7", Modified: at(1)}}) {
 			t.Fatalf("Get is %+v, %v, %v", p, stale, err)
 		}
-		if err := profiles(o).Tidy(t.Context(), stale); err != nil {
+		if err := profiles(o).Tidy(t.Context(), 1, stale); err != nil {
 			t.Fatal(err)
 		}
 		left(o, "autoscaler-1/STATIC_SCALE:4:3:3")
@@ -250,4 +250,112 @@ func TestProfiles(t *testing.T) {
 			t.Errorf("Get is %v, %v", p, err)
 		}
 	})
+}
+
+// meddling is a store in which another command comes between two calls: before
+// the n-th call that begins so.
+type meddling struct {
+	*objects
+	before string
+	n      int
+	do     func()
+}
+
+func (m *meddling) meddle(call string) {
+	if !strings.HasPrefix(call, m.before) {
+		return
+	}
+	if m.n--; m.n == 0 {
+		m.do()
+	}
+}
+
+func (m *meddling) List(ctx context.Context, bucket, prefix string) ([]datastore.Object, error) {
+	m.meddle("list " + prefix)
+	return m.objects.List(ctx, bucket, prefix)
+}
+
+func (m *meddling) Put(ctx context.Context, bucket, key string, content []byte) error {
+	m.meddle("put " + key)
+	return m.objects.Put(ctx, bucket, key, content)
+}
+
+func (m *meddling) Delete(ctx context.Context, bucket, key string) error {
+	m.meddle("delete " + key)
+	return m.objects.Delete(ctx, bucket, key)
+}
+
+// Two commands at once, or a command while a tick tidies: wherever the other one
+// comes in between, a profile is left, and it is one that was asked for. A fleet
+// without one would not be scaled at all.
+func TestProfilesAtOnce(t *testing.T) {
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		there  []int // the newest last
+		do     func(Profiles) error
+		asked  []int
+		passes time.Duration // until the other one comes
+	}{
+		"two commands":                {[]int{3}, func(p Profiles) error { return p.Set(t.Context(), 1, 5) }, []int{3, 5}, time.Second},
+		"two commands in one instant": {[]int{3}, func(p Profiles) error { return p.Set(t.Context(), 1, 5) }, []int{3, 5}, 0},
+		"a command while a tick tidies": {[]int{3, 5}, func(p Profiles) error {
+			_, stale, err := p.Get(t.Context(), 1)
+			return errors.Join(err, p.Tidy(t.Context(), 1, stale))
+		}, []int{3}, time.Second},
+		"a command while a schedule fires": {[]int{5}, func(p Profiles) error {
+			from, _, err := p.Get(t.Context(), 1)
+			if changed := p.Change(t.Context(), 1, from, 9); !errors.Is(changed, errChanged) {
+				return errors.Join(err, changed)
+			}
+			return err
+		}, []int{3, 9}, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			met := 0
+			for _, call := range []string{"list ", "put ", "delete "} {
+				for n := 1; n <= 4; n++ {
+					o := &objects{at: map[string]time.Time{}, clock: noon}
+					for _, count := range c.there {
+						o.clock = o.clock.Add(time.Second)
+						o.at[ProfileKey(1, count)] = o.clock
+					}
+					m := &meddling{o, call, n, func() {
+						met++
+						o.clock = o.clock.Add(c.passes)
+						if err := (Profiles{Store: o, Bucket: "b"}).Set(t.Context(), 1, 3); err != nil {
+							t.Fatal(err)
+						}
+						o.clock = o.clock.Add(c.passes)
+					}}
+					if err := c.do(Profiles{Store: m, Bucket: "b"}); err != nil {
+						t.Fatal(err)
+					}
+					p, _, err := Profiles{Store: o, Bucket: "b"}.Get(t.Context(), 1)
+					if m.n > 0 {
+						continue // there are not so many calls
+					}
+					if err != nil || p == nil || !slices.Contains(c.asked, p.Count) {
+						t.Errorf("another command before call %d of %q: left is %v, %+v", n, call, o.keys(), p)
+					}
+				}
+			}
+			if met < 3 {
+				t.Errorf("the other command came in between at %d places only", met)
+			}
+		})
+	}
+}
+
+// What follows from a profile that was changed since is not written.
+func TestChangeOfAnOldProfile(t *testing.T) {
+	o := &objects{at: map[string]time.Time{ProfileKey(1, 4): time.Unix(100, 0)}, clock: time.Unix(200, 0)}
+	p := Profiles{Store: o, Bucket: "b"}
+	for _, from := range []*Profile{nil, {4, time.Unix(99, 0)}, {3, time.Unix(100, 0)}} {
+		if err := p.Change(t.Context(), 1, from, 10); !errors.Is(err, errChanged) {
+			t.Errorf("from %+v: %v", from, err)
+		}
+	}
+	if err := p.Change(t.Context(), 1, &Profile{4, time.Unix(100, 0)}, 10); err != nil || !slices.Equal(o.keys(), []string{ProfileKey(1, 10)}) {
+		t.Errorf("%v, there is %v", err, o.keys())
+	}
 }

@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -61,8 +62,10 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if err := a.Profiles.Tidy(ctx, o.Stale); err != nil {
-		a.event(events.StoreFailed, "", "deleting stale profiles: %v", err)
+	if len(o.Stale) > 0 && a.mayAct(ctx) == nil {
+		if err := a.Profiles.Tidy(ctx, a.Shard, o.Stale); err != nil {
+			a.storeFault(fmt.Errorf("deleting stale profiles: %w", err))
+		}
 	}
 	if err := a.profileSeen(o); err != nil {
 		return Report{}, err

@@ -2,6 +2,7 @@ package autoscaler
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +64,43 @@ func TestApplySchedule(t *testing.T) {
 	store.fails = ""
 	if got := look(day.Add(57 * time.Hour)); got != 3 || !slices.Contains(store.keys(), ProfileKey(2, 3)) {
 		t.Errorf("written later, the profile is %d, the store has %v", got, store.keys())
+	}
+}
+
+// A process that read the profile, slept, and lost its lease writes nothing of
+// what follows from it; nor does one whose profile was changed by a command.
+func TestAScheduleIsFenced(t *testing.T) {
+	thirty := 30
+	plan, err := schedule.Parse([]schedule.Entry{{Line: 1, Cron: "30 8 * * *", Count: &thirty}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, between := range map[string]func(*crew){
+		"nothing":   func(*crew) {},
+		"slept":     func(c *crew) { c.pass(time.Hour) },
+		"a command": func(c *crew) { c.store.at[ProfileKey(1, 4)] = c.store.clock },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCrew(t)
+			c.store.at[ProfileKey(1, 4)] = c.store.clock.Add(-24 * time.Hour)
+			one := c.autoscaler(1)
+			one.Schedule = plan
+			if _, err := one.Keep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := one.Prepare(one); err != nil {
+				t.Fatal(err)
+			}
+			o := Observation{Profile: one.board.posts[1].profile}
+			between(c)
+			one.applySchedule(t.Context(), &o, one.board.now)
+			want := ProfileKey(1, 4)
+			if name == "nothing" {
+				want = ProfileKey(1, 10)
+			}
+			if left := slices.DeleteFunc(c.store.keys(), func(k string) bool { return !strings.Contains(k, "STATIC_SCALE") }); !slices.Equal(left, []string{want}) {
+				t.Errorf("the profile is %v, want %s", left, want)
+			}
+		})
 	}
 }
