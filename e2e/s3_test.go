@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"adt/commands"
 	"adt/datastore"
@@ -103,13 +104,21 @@ func s3Error(status int, code string) http.HandlerFunc {
 // by the last known profile, and nobody is withdrawn or terminated.
 func TestTheStoreIsSilent(t *testing.T) {
 	t.Parallel()
-	for name, fault := range map[string]http.HandlerFunc{
-		"slow down": s3Error(503, "SlowDown"), "forbidden": s3Error(403, "AccessDenied"), "skew": s3Error(403, "RequestTimeTooSkewed"),
-		"no bucket": s3Error(404, "NoSuchBucket"), "cut": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"a web page": func(w http.ResponseWriter, _ *http.Request) {
+	for name, c := range map[string]struct {
+		fault http.HandlerFunc
+		told  events.Reason
+	}{
+		"slow down": {s3Error(503, "SlowDown"), events.StoreFailed}, "forbidden": {s3Error(403, "AccessDenied"), events.StoreRefused},
+		"skew": {s3Error(403, "RequestTimeTooSkewed"), events.StoreClock}, "no bucket": {s3Error(404, "NoSuchBucket"), events.StoreNoBucket},
+		"cut": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, events.StoreFailed},
+		"hangs": {func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else the server does not see that the client has gone
+			<-r.Context().Done()
+		}, events.StoreFailed},
+		"a web page": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, "<html>log in first</html>")
-		},
+		}, events.StoreFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,13 +126,13 @@ func TestTheStoreIsSilent(t *testing.T) {
 			f.Tick("scale", "--count", "3")
 			f.Settle(3)
 			m, lost, sick := f.mark(), f.Members()[0], f.Members()[1]
-			front.Fail(fault)
+			front.Fail(c.fault)
 			f.Break(sick.ID, "http=500")
 			f.must(f.cloud.Destroy(context.Background(), f.cloudID(lost.ID)))
 			var said []string
 			f.Await("the lost one is replaced", func() bool {
 				for _, tick := range []string{"scale", "healthcheck"} {
-					if r := f.Run(tick); r.stderr != "" && strings.Contains(r.stderr, "STORE_FAILED") {
+					if r := f.Run(tick); r.stderr != "" && strings.Contains(r.stderr, string(c.told)) {
 						said = append(said, r.String())
 					}
 				}
@@ -150,6 +159,73 @@ func TestTheStoreIsSilent(t *testing.T) {
 			front.Fail(nil)
 			f.Settle(3)
 		})
+	}
+}
+
+// The same with leases, which nobody else can have before they expire: what is
+// missing is built, published and told the store when that is back.
+func TestTheStoreIsSilentUnderALease(t *testing.T) {
+	t.Parallel()
+	f, front, _ := onS3(t, settings{"autoscaler.count": `3`, "datastore.lease": `"10m"`})
+	f.Tick("scale", "--count", "6")
+	f.Settle(2)
+	m, lost := f.mark(), f.Members()[0]
+	front.Fail(s3Error(503, "SlowDown"))
+	f.must(f.cloud.Destroy(context.Background(), f.cloudID(lost.ID)))
+	f.Await("the lost one is replaced, with the store away", func() bool {
+		f.Run("scale")
+		f.Run("healthcheck")
+		return len(f.Members()) == 2 && len(f.State().Builds) == 0
+	})
+	if f.Said(m, events.BuildDone) != 1 || f.Said(m, events.LeaseLost)+f.Said(m, events.TerminationStart) > 0 {
+		t.Error(f.Story())
+	}
+	for _, e := range f.Events(events.StoreSilent) { // not for as long as datastore.stale_after
+		var left string
+		if _, err := fmt.Sscanf(e.Text, "the last known profile holds for %s", &left); err != nil || duration(t, left) > 10*time.Minute {
+			t.Errorf("told %q", e.Text)
+		}
+	}
+	front.Fail(nil)
+	f.Settle(2)
+	store, err := s3.Open(s3.Config{Endpoint: front.URL, AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey})
+	f.must(err)
+	f.Await("the store knows the new one's host key", func() bool {
+		f.Run("healthcheck")
+		objects, err := store.List(t.Context(), "www-example-com-config-agil", "")
+		f.must(err)
+		keys := keysOf(objects)
+		for _, m := range f.Members() {
+			if !strings.Contains(keys, " hostkeys/"+m.PrivateIP.String()+" ") || !strings.Contains(keys, " beenonline/"+m.PrivateIP.String()+" ") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A second endpoint that is away stops nothing: commands are taken, webservers are
+// built, and it is said.
+func TestACopyIsAway(t *testing.T) {
+	t.Parallel()
+	f, front, changes := onS3(t, nil)
+	changes["datastore.endpoints"] = fmt.Sprintf("[%q, %q]", front.URL, "https://127.0.0.1:1")
+	changes["autoscaler.count"] = `3`
+	f.configure(changes)
+	if r := f.Tick("scale", "--count", "6"); !strings.Contains(r.stderr, string(events.CopyBehind)) || strings.Contains(r.stdout, "NOT TOLD") {
+		t.Error(r)
+	}
+	f.Settle(2)
+	if f.count(events.StoreFailed) > 0 {
+		t.Error(f.Story())
+	}
+	store, err := s3.Open(s3.Config{Endpoint: front.URL, AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey})
+	f.must(err)
+	f.Tick("scale", "--count", "3")
+	objects, err := store.List(t.Context(), "www-example-com-scaling-"+*vendor+"-lon1", "autoscaler-1/STATIC_SCALE:")
+	f.must(err)
+	if got := keysOf(objects); got != " autoscaler-1/STATIC_SCALE:1 " {
+		t.Errorf("the first one has %s", got)
 	}
 }
 

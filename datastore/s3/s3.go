@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -40,6 +41,8 @@ type Config struct {
 	Style     string
 	CA        string        // file with the certificates (PEM) that sign the endpoint's; "" is the system's
 	Timeout   time.Duration // of one request
+	// Dial, where set, is the way to the endpoint in place of the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Store is an S3 endpoint. It is safe for concurrent use.
@@ -59,6 +62,9 @@ func Open(c Config) (*Store, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = c.Timeout
+	if c.Dial != nil {
+		transport.DialContext = c.Dial
+	}
 	transport.DisableCompression = true // minio-go wants contents as they are
 	if c.CA != "" {
 		pem, err := os.ReadFile(c.CA)

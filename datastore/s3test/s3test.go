@@ -42,13 +42,19 @@ type Server struct {
 	URL string // https://127.0.0.1:port
 	CA  string // file with the certificate that signs it
 
-	folder, cert, key, port string
-	process                 *exec.Cmd
+	folder, cert, key, port, region string
+	process                         *exec.Cmd
 }
 
 // Start runs a server until the test ends. Where it can not be built it says
 // so and skips the test; with "s3" in $ADT_REQUIRE that fails it.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return StartIn(t, "us-east-1")
+}
+
+// StartIn is Start for a server that takes requests signed for that region only.
+func StartIn(t testing.TB, region string) *Server {
 	t.Helper()
 	program, err := build()
 	if err != nil {
@@ -57,7 +63,7 @@ func Start(t testing.TB) *Server {
 		}
 		t.Skipf("LEFT OUT: no S3 server to test with: %v", err)
 	}
-	s := &Server{folder: t.TempDir()}
+	s := &Server{folder: t.TempDir(), region: region}
 	secrets := t.TempDir()
 	s.cert, s.key, s.CA = filepath.Join(secrets, "cert"), filepath.Join(secrets, "key"), filepath.Join(secrets, "cert")
 	if err := certify(s.cert, s.key); err != nil {
@@ -96,7 +102,7 @@ func (s *Server) Resume() error {
 }
 
 func (s *Server) run(program string) error {
-	cmd := exec.Command(program, "--quiet", "--port", "127.0.0.1:"+s.port, "--access", AccessKey, "--secret", SecretKey,
+	cmd := exec.Command(program, "--quiet", "--port", "127.0.0.1:"+s.port, "--region", s.region, "--access", AccessKey, "--secret", SecretKey,
 		"--cert", s.cert, "--key", s.key, "--virtual-domain", Domain+":"+s.port, "--health", "/health", "--disable-acl",
 		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "buckets"))
 	for _, dir := range []string{"meta", "buckets"} {
