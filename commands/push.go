@@ -25,7 +25,7 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 	var wg sync.WaitGroup
 	for i := range n {
 		sh := &all.shares[i]
-		sh.Autoscaler, sh.store = i+1, s.Profiles
+		sh.Autoscaler, sh.store, sh.alive = i+1, s.Profiles, i+1 == s.Shard
 		if i+1 != s.Shard { // this machine needs no connection to itself
 			address, known := addresses[i+1]
 			if !known {
@@ -37,6 +37,7 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 		}
 		wg.Go(func() {
 			p, _, err := sh.store.Get(ctx, sh.Autoscaler)
+			sh.alive = sh.alive || err == nil
 			switch {
 			case err != nil:
 				sh.Error = strings.ReplaceAll(err.Error(), "\n", " ")

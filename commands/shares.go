@@ -48,6 +48,7 @@ type share struct {
 	LeftOut    string `json:"left_out,omitempty"` // why it gets nothing of the whole
 	Error      string `json:"error,omitempty"`    // why it was not told
 
+	alive bool      // there is proof: a lease in force, or an answer
 	set   time.Time // of the profile
 	hold  time.Time // until then no schedule changes it
 	store autoscaler.Profiles
@@ -73,7 +74,7 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 	}
 	all := fleetShares{shares: make([]share, n), close: func() {}}
 	for i, p := range peers {
-		sh := share{Autoscaler: p.Number, store: s.Profiles, hold: p.Hold}
+		sh := share{Autoscaler: p.Number, store: s.Profiles, hold: p.Hold, alive: p.Number == s.Shard || p.Alive()}
 		if p.Profile != nil {
 			sh.Before, sh.After, sh.set = &p.Profile.Count, p.Profile.Count, p.Profile.Set
 		}
@@ -163,7 +164,8 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	}
 	all.note = note
 	for i, sh := range all.shares {
-		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && sh.LeftOut == "" {
+		// A listing may lack what is there: it is no word against a sign of life.
+		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && !sh.alive && sh.LeftOut == "" {
 			all.shares[i].LeftOut = "it has no machine at the provider"
 		}
 	}
