@@ -42,7 +42,7 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 			case err != nil:
 				sh.Error = strings.ReplaceAll(err.Error(), "\n", " ")
 			case p != nil:
-				sh.Before, sh.After, sh.set = &p.Count, p.Count, p.Set
+				sh.Before, sh.After, sh.set = &p.Count, &p.Count, p.Set
 			}
 		})
 	}

@@ -43,15 +43,24 @@ func askOf(c *cli.Context) (ask, error) {
 // share is one autoscaler's part of the fleet, and its change.
 type share struct {
 	Autoscaler int    `json:"autoscaler"`
-	Before     *int   `json:"before"` // null: there was none
-	After      int    `json:"after"`
+	Before     *int   `json:"before"`             // null: there was none
+	After      *int   `json:"after"`              // null: there still is none
 	LeftOut    string `json:"left_out,omitempty"` // why it gets nothing of the whole
 	Error      string `json:"error,omitempty"`    // why it was not told
 
+	tell  bool      // it is to be told
 	alive bool      // there is proof: a lease in force, or an answer
 	set   time.Time // of the profile
 	hold  time.Time // until then no schedule changes it
 	store autoscaler.Profiles
+}
+
+// want is how many webservers it keeps in the end.
+func (s share) want() int {
+	if s.After == nil {
+		return 0
+	}
+	return *s.After
 }
 
 // fleetShares is all autoscalers with their shares, and the way to tell them.
@@ -76,7 +85,7 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 	for i, p := range peers {
 		sh := share{Autoscaler: p.Number, store: s.Profiles, hold: p.Hold, alive: p.Number == s.Shard || p.Alive()}
 		if p.Profile != nil {
-			sh.Before, sh.After, sh.set = &p.Profile.Count, p.Profile.Count, p.Profile.Set
+			sh.Before, sh.After, sh.set = &p.Profile.Count, &p.Profile.Count, p.Profile.Set
 		}
 		if p.Dead() {
 			sh.LeftOut = "no sign of life since " + p.KeptUntil.Add(-s.Lease).UTC().Format("15:04:05 UTC")
@@ -130,7 +139,7 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 	if c.Bool("dry-run") {
 		more := 0
 		for _, sh := range all.shares {
-			more += sh.After
+			more += sh.want()
 			if sh.Before != nil {
 				more -= *sh.Before
 			}
@@ -181,8 +190,9 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	return all, nil
 }
 
-// apply changes the shares. Those of autoscalers that are left out become 0: who
-// keeps their webservers drains them while the others build.
+// apply changes the shares that are asked for, and marks them as to be told. Those
+// of autoscalers that are left out become 0: who keeps their webservers drains
+// them while the others build.
 func (a ask) apply(all []share, most int) error {
 	var changed []*share
 	total := 0
@@ -191,9 +201,11 @@ func (a ask) apply(all []share, most int) error {
 		if a.autoscaler != 0 && a.autoscaler != sh.Autoscaler {
 			continue
 		}
-		total += sh.After
+		total += sh.want()
 		if a.autoscaler == 0 && sh.LeftOut != "" {
-			sh.After = 0
+			if sh.Before != nil { // else it never had any
+				sh.After, sh.tell = new(int), true
+			}
 			continue
 		}
 		changed = append(changed, sh)
@@ -215,7 +227,7 @@ func (a ask) apply(all []share, most int) error {
 		return usagef("%d webservers are too many: %d autoscalers × %d each (autoscaler.max_webservers) is %d", total, len(changed), most, most*len(changed))
 	}
 	for i, n := range autoscaler.Split(total, len(changed)) {
-		changed[i].After = n
+		changed[i].After, changed[i].tell = &n, true
 	}
 	return nil
 }
@@ -226,8 +238,8 @@ func (s *site) tellAll(ctx context.Context, shares []share, hold time.Duration) 
 	var errs []error
 	for i := range shares {
 		sh := &shares[i]
-		if sh.LeftOut != "" && sh.Before == nil {
-			continue // it never had any
+		if !sh.tell {
+			continue
 		}
 		err := errors.New(sh.Error)
 		if sh.Error == "" {
@@ -255,26 +267,33 @@ func (s *site) tellOne(ctx context.Context, sh share, hold time.Duration) error 
 			return err
 		}
 	}
-	return sh.store.Set(ctx, sh.Autoscaler, sh.After)
+	return sh.store.Set(ctx, sh.Autoscaler, sh.want())
 }
 
 func describe(shares []share) string {
 	var b strings.Builder
 	total := 0
 	for _, sh := range shares {
-		before := "none"
-		if sh.Before != nil {
-			before = fmt.Sprint(*sh.Before)
+		change := "none"
+		switch {
+		case sh.Before != nil:
+			change = fmt.Sprintf("%d → %d", *sh.Before, sh.want())
+		case sh.After != nil:
+			change = fmt.Sprintf("none → %d", *sh.After)
 		}
-		fmt.Fprintf(&b, "autoscaler %d: %s → %d", sh.Autoscaler, before, sh.After)
+		fmt.Fprintf(&b, "autoscaler %d: %s", sh.Autoscaler, change)
 		if sh.LeftOut != "" {
 			fmt.Fprintf(&b, " (left out: %s)", sh.LeftOut)
 		}
-		if sh.Error != "" {
+		switch {
+		case sh.Error == "":
+		case sh.tell:
 			fmt.Fprintf(&b, " (NOT TOLD: %s)", sh.Error)
+		default:
+			fmt.Fprintf(&b, " (not reached: %s)", sh.Error)
 		}
 		b.WriteString("\n")
-		total += sh.After
+		total += sh.want()
 	}
 	fmt.Fprintf(&b, "fleet: %d webservers, besides the initial ones\n", total)
 	return b.String()

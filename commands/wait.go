@@ -113,8 +113,8 @@ func look(ctx context.Context, s *site) (progress, error) {
 	}
 	p.Fits = true
 	for _, sh := range all.shares {
-		p.Want += sh.After
-		p.Fits = p.Fits && there[sh.Autoscaler] == sh.After
+		p.Want += sh.want()
+		p.Fits = p.Fits && there[sh.Autoscaler] == sh.want()
 	}
 	p.Serving = serving(ctx, s, candidates)
 	return p, nil

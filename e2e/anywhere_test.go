@@ -96,7 +96,7 @@ func TestAListingLeavesNoLivingAutoscalerOut(t *testing.T) {
 			}
 		}
 	}
-	says(one, "autoscaler 1: none → 2", "autoscaler 2: none → 0 (left out: it has no machine at the provider)", "autoscaler 3: none → 2")
+	says(one, "autoscaler 1: none → 2", "autoscaler 2: none (left out: it has no machine at the provider)", "autoscaler 3: none → 2")
 	one.Tick("scale")
 	says(two, "autoscaler 1: 2 → 2", "autoscaler 2: none → 1", "autoscaler 3: 2 → 1")
 	two.Tick("scale")
