@@ -97,9 +97,7 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	all.close()
-	if all.note != "" {
-		fmt.Fprintf(h.env.Stderr, "adt: %s\n", all.note)
-	}
+	all.sayNotes(h)
 	if !c.Bool("json") {
 		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all.shares))
 	}
@@ -211,8 +209,8 @@ func showFleet(ctx context.Context, h *host, s *site) error {
 	}
 	for _, sh := range all.shares {
 		state := "operational"
-		if sh.LeftOut != "" {
-			state = "inactive: " + sh.LeftOut
+		if sh.Absent != "" {
+			state = "inactive: " + sh.Absent
 		}
 		if sh.Error != "" {
 			state = "not reached: " + sh.Error

@@ -45,7 +45,8 @@ type share struct {
 	Autoscaler int    `json:"autoscaler"`
 	Before     *int   `json:"before"`             // null: there was none
 	After      *int   `json:"after"`              // null: there still is none
-	LeftOut    string `json:"left_out,omitempty"` // why it gets nothing of the whole
+	Absent     string `json:"absent,omitempty"`   // why it does not act itself
+	LeftOut    string `json:"left_out,omitempty"` // why it gets nothing of the whole: it is absent
 	Error      string `json:"error,omitempty"`    // why it was not told
 
 	tell  bool      // it is to be told
@@ -66,7 +67,7 @@ func (s share) want() int {
 // fleetShares is all autoscalers with their shares, and the way to tell them.
 type fleetShares struct {
 	shares []share
-	note   string // what the operator should know besides
+	notes  []string // what the operator should know besides
 	close  func()
 }
 
@@ -88,14 +89,20 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 			sh.Before, sh.After, sh.set = &p.Profile.Count, &p.Profile.Count, p.Profile.Set
 		}
 		if p.Dead() {
-			sh.LeftOut = "no sign of life since " + p.KeptUntil.Add(-s.Lease).UTC().Format("15:04:05 UTC")
-			if p.Keeper != p.Number && p.Keeper != 0 {
-				sh.LeftOut = fmt.Sprintf("no sign of life, autoscaler %d keeps its webservers", p.Keeper)
+			sh.Absent = "no sign of life since " + p.KeptUntil.Add(-s.Lease).UTC().Format("15:04:05 UTC") + ", nobody keeps its webservers yet"
+			if p.Keeper != p.Number && p.Keeper != 0 && !p.Now.After(p.KeptUntil) {
+				sh.Absent = fmt.Sprintf("no sign of life, autoscaler %d keeps its webservers", p.Keeper)
 			}
 		}
 		all.shares[i] = sh
 	}
 	return all, nil
+}
+
+func (f fleetShares) sayNotes(h *host) {
+	for _, note := range f.notes {
+		fmt.Fprintf(h.env.Stderr, "adt: %s\n", note)
+	}
 }
 
 // machines looks for the machines of the autoscalers at the provider. Where it
@@ -125,9 +132,7 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 		return err
 	}
 	defer all.close()
-	if all.note != "" {
-		fmt.Fprintf(h.env.Stderr, "adt: %s\n", all.note)
-	}
+	all.sayNotes(h)
 	if !c.Bool("dry-run") {
 		err = s.tellAll(c.Context, all.shares, a.hold)
 		s.recordProfile(all.shares)
@@ -157,11 +162,11 @@ func (s *site) recordProfile(shares []share) {
 // change works out what each autoscaler gets.
 func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	var machines map[int]provider.Server
-	note := ""
+	var notes []string
 	if s.cfg.Autoscaler.Count > 1 {
 		var err error
 		if machines, err = s.machines(ctx); err != nil { // the datastore knows as well who lives
-			note = err.Error() + "; the number of autoscalers is that of the configuration"
+			notes = append(notes, err.Error()+"; the number of autoscalers is that of the configuration")
 		}
 		for k := range machines {
 			s.highest = max(s.highest, k)
@@ -171,17 +176,15 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	if err != nil {
 		return all, err
 	}
-	all.note = note
+	all.notes = notes
 	for i, sh := range all.shares {
 		// A listing may lack what is there: it is no word against a sign of life.
-		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && !sh.alive && sh.LeftOut == "" {
-			all.shares[i].LeftOut = "it has no machine at the provider"
+		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && !sh.alive && sh.Absent == "" {
+			all.shares[i].Absent = "it has no machine at the provider"
 		}
 	}
-	if !slices.ContainsFunc(all.shares, func(sh share) bool { return sh.LeftOut == "" }) {
-		for i := range all.shares { // told all the same, for when they are back
-			all.shares[i].LeftOut = ""
-		}
+	if present := slices.ContainsFunc(all.shares, func(sh share) bool { return sh.Absent == "" }); !present {
+		all.notes = append(all.notes, "no autoscaler shows a sign of life: each has its share, and nothing is done before one is back")
 	}
 	if err := a.apply(all.shares, s.cfg.Autoscaler.MaxWebservers); err != nil {
 		all.close()
@@ -190,19 +193,22 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	return all, nil
 }
 
-// apply changes the shares that are asked for, and marks them as to be told. Those
-// of autoscalers that are left out become 0: who keeps their webservers drains
-// them while the others build.
+// apply changes the shares that are asked for, and marks them as to be told. Of the
+// whole fleet those who are absent are left out, and their shares become 0: who
+// keeps their webservers drains them while the others build. Where all are absent
+// none is, so that they find their shares when they are back.
 func (a ask) apply(all []share, most int) error {
 	var changed []*share
 	total := 0
+	present := slices.ContainsFunc(all, func(sh share) bool { return sh.Absent == "" })
 	for i := range all {
 		sh := &all[i]
 		if a.autoscaler != 0 && a.autoscaler != sh.Autoscaler {
 			continue
 		}
 		total += sh.want()
-		if a.autoscaler == 0 && sh.LeftOut != "" {
+		if a.autoscaler == 0 && present && sh.Absent != "" {
+			sh.LeftOut = sh.Absent
 			if sh.Before != nil { // else it never had any
 				sh.After, sh.tell = new(int), true
 			}
@@ -282,8 +288,11 @@ func describe(shares []share) string {
 			change = fmt.Sprintf("none → %d", *sh.After)
 		}
 		fmt.Fprintf(&b, "autoscaler %d: %s", sh.Autoscaler, change)
-		if sh.LeftOut != "" {
+		switch {
+		case sh.LeftOut != "":
 			fmt.Fprintf(&b, " (left out: %s)", sh.LeftOut)
+		case sh.Absent != "":
+			fmt.Fprintf(&b, " (absent: %s)", sh.Absent)
 		}
 		switch {
 		case sh.Error == "":

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,6 +49,20 @@ func TestScaleFromTheBuildMachine(t *testing.T) {
 	q.asked = append(q.asked, 8)
 	q.mu.Unlock()
 	q.Await(8)
+
+	// Who is dead is told when asked for alone, and nobody is left out when all are dead.
+	says(0, []string{"scale", "--count", "0", "--autoscaler", "2"}, "autoscaler 2: 0 → 0 (absent: no sign of life, autoscaler 1 keeps its webservers)")
+	q.members[0].Off()
+	q.members[2].Off()
+	q.await("the leases run out", func() bool {
+		var shown struct{ Autoscalers []struct{ Dead bool } }
+		r := b.Run("status", "--json")
+		q.must(json.Unmarshal([]byte(r.stdout), &shown))
+		return len(shown.Autoscalers) == 3 && !slices.ContainsFunc(shown.Autoscalers, func(a struct{ Dead bool }) bool { return !a.Dead })
+	})
+	const note = "adt: no autoscaler shows a sign of life: each has its share, and nothing is done before one is back\n"
+	says(0, []string{"scale", "--count", "6"}, note, "autoscaler 1: 4 → 2 (absent: no sign of life since ", "autoscaler 2: 0 → 2 (absent: ")
+	says(0, []string{"scale", "--count", "6", "--json"}, note, `"absent": "no sign of life since `)
 }
 
 // The provider says which autoscalers there are: one without a machine is left
