@@ -109,7 +109,7 @@ func runAdjust(h *host, c *cli.Context) error {
 		return nil
 	}
 	if !c.Bool("yes") {
-		yes, err := p.confirm()
+		yes, err := p.confirm(c.Context)
 		if err != nil {
 			return err
 		}
@@ -253,7 +253,7 @@ func (p *prompt) pickBuild(c *cli.Context, builds []*config.Config) (*config.Con
 			answer = choices[0]
 		default:
 			var err error
-			if answer, err = p.choose(f.flag, f.question, choices); err != nil {
+			if answer, err = p.choose(c.Context, f.flag, f.question, choices); err != nil {
 				return nil, err
 			}
 		}
@@ -279,7 +279,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 			}
 			choices = append(choices, "all")
 			var err error
-			if who, err = p.choose("autoscaler", "Which autoscaler?", choices); err != nil {
+			if who, err = p.choose(c.Context, "autoscaler", "Which autoscaler?", choices); err != nil {
 				return a, err
 			}
 		}
@@ -293,7 +293,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 	}
 	count := c.Int("count")
 	if !c.IsSet("count") {
-		text, err := p.line("count", "How many webservers, besides the initial ones?")
+		text, err := p.line(c.Context, "count", "How many webservers, besides the initial ones?")
 		if err != nil {
 			return a, err
 		}
@@ -309,7 +309,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 }
 
 // choose shows numbered choices, and takes a number or a choice's name.
-func (p *prompt) choose(flag, question string, choices []string) (string, error) {
+func (p *prompt) choose(ctx context.Context, flag, question string, choices []string) (string, error) {
 	text := question
 	for i, choice := range choices {
 		text += fmt.Sprintf("\n  %d) %s", i+1, choice)
@@ -318,7 +318,7 @@ func (p *prompt) choose(flag, question string, choices []string) (string, error)
 		return "", usagef("--%s is wanted: one of %s", flag, strings.Join(choices, ", "))
 	}
 	for range 3 {
-		answer, err := p.line(flag, text)
+		answer, err := p.line(ctx, flag, text)
 		if err != nil {
 			return "", err
 		}
@@ -333,23 +333,36 @@ func (p *prompt) choose(flag, question string, choices []string) (string, error)
 	return "", usagef("no answer to: %s", question)
 }
 
-func (p *prompt) line(flag, question string) (string, error) {
+// line asks for a line. Ctrl-C ends a question like everything else; what reads is
+// left behind then, and ends with the process.
+func (p *prompt) line(ctx context.Context, flag, question string) (string, error) {
 	if !p.able {
 		return "", usagef("--%s is wanted (there is no terminal to ask on)", flag)
 	}
 	fmt.Fprintf(p.h.env.Stdout, "%s\n> ", question)
-	text, err := p.in.ReadString('\n')
-	if err != nil && text == "" {
+	answers := make(chan string, 1)
+	go func() {
+		text, _ := p.in.ReadString('\n')
+		answers <- text
+	}()
+	select {
+	case text := <-answers:
+		if text == "" { // not even an empty line: the end of what there is to read
+			fmt.Fprintln(p.h.env.Stdout)
+			return "", usagef("no answer to: %s", strings.Split(question, "\n")[0])
+		}
+		return strings.TrimSpace(text), nil
+	case <-ctx.Done():
 		fmt.Fprintln(p.h.env.Stdout)
-		return "", usagef("no answer to: %s", strings.Split(question, "\n")[0])
+		fmt.Fprintln(p.h.env.Stderr, "nothing was changed")
+		return "", toldError{ctx.Err()}
 	}
-	return strings.TrimSpace(text), nil
 }
 
-func (p *prompt) confirm() (bool, error) {
+func (p *prompt) confirm(ctx context.Context) (bool, error) {
 	if !p.able {
 		return false, usagef("--yes is wanted (there is no terminal to ask on)")
 	}
-	answer, err := p.line("yes", "Is that right? (Y/N)")
+	answer, err := p.line(ctx, "yes", "Is that right? (Y/N)")
 	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"), err
 }
