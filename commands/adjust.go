@@ -99,11 +99,11 @@ func runAdjust(h *host, c *cli.Context) error {
 	all.close()
 	all.sayNotes(h)
 	if !c.Bool("json") {
-		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all.shares))
+		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all))
 	}
 	if c.Bool("dry-run") {
 		if c.Bool("json") {
-			return printJSON(h.env.Stdout, all.shares)
+			return printJSON(h.env.Stdout, all)
 		}
 		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
 		return nil
@@ -124,10 +124,10 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	defer all.close()
-	err = s.tellAll(c.Context, all.shares, 0)
-	s.recordProfile(all.shares)
+	err = s.tellAll(c.Context, all.Shares, 0)
+	s.recordProfile(all)
 	if c.Bool("json") {
-		return errors.Join(printJSON(h.env.Stdout, all.shares), err)
+		return errors.Join(printJSON(h.env.Stdout, all), err)
 	}
 	if err == nil {
 		fmt.Fprintln(h.env.Stdout, "done: the autoscalers take it up within a minute")
@@ -207,7 +207,7 @@ func showFleet(ctx context.Context, h *host, s *site) error {
 	if len(machines) > 0 {
 		fmt.Fprintf(h.env.Stdout, "%d autoscalers are provisioned\n", len(machines))
 	}
-	for _, sh := range all.shares {
+	for _, sh := range all.Shares {
 		state := "operational"
 		if sh.Absent != "" {
 			state = "inactive: " + sh.Absent

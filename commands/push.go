@@ -20,11 +20,11 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 	if err != nil {
 		return fleetShares{}, err
 	}
-	all := fleetShares{shares: make([]share, n)}
+	all := fleetShares{Shares: make([]share, n)}
 	stores := make([]*sshfile.Store, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		sh := &all.shares[i]
+		sh := &all.Shares[i]
 		sh.Autoscaler, sh.store, sh.alive = i+1, s.Profiles, i+1 == s.Shard
 		if i+1 != s.Shard { // this machine needs no connection to itself
 			address, known := addresses[i+1]

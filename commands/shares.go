@@ -64,11 +64,14 @@ func (s share) want() int {
 	return *s.After
 }
 
-// fleetShares is all autoscalers with their shares, and the way to tell them.
+// fleetShares is all autoscalers with their shares, and the way to tell them. As
+// JSON it is what a command prints that sets a profile.
 type fleetShares struct {
-	shares []share
-	notes  []string // what the operator should know besides
-	close  func()
+	Shares []share  `json:"autoscalers"`
+	Fleet  int      `json:"fleet"`           // webservers in the end, besides the initial ones
+	Notes  []string `json:"notes,omitempty"` // what the operator should know besides
+
+	close func()
 }
 
 // readShares asks for the profiles of all autoscalers: of as many as are
@@ -82,7 +85,7 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 	if err != nil {
 		return fleetShares{}, err
 	}
-	all := fleetShares{shares: make([]share, n), close: func() {}}
+	all := fleetShares{Shares: make([]share, n), close: func() {}}
 	for i, p := range peers {
 		sh := share{Autoscaler: p.Number, store: s.Profiles, hold: p.Hold, alive: p.Number == s.Shard || p.Alive()}
 		if p.Profile != nil {
@@ -94,13 +97,13 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 				sh.Absent = fmt.Sprintf("no sign of life, autoscaler %d keeps its webservers", p.Keeper)
 			}
 		}
-		all.shares[i] = sh
+		all.Shares[i] = sh
 	}
 	return all, nil
 }
 
 func (f fleetShares) sayNotes(h *host) {
-	for _, note := range f.notes {
+	for _, note := range f.Notes {
 		fmt.Fprintf(h.env.Stderr, "adt: %s\n", note)
 	}
 }
@@ -134,16 +137,16 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 	defer all.close()
 	all.sayNotes(h)
 	if !c.Bool("dry-run") {
-		err = s.tellAll(c.Context, all.shares, a.hold)
-		s.recordProfile(all.shares)
+		err = s.tellAll(c.Context, all.Shares, a.hold)
+		s.recordProfile(all)
 	}
 	if c.Bool("json") {
-		return errors.Join(printJSON(h.env.Stdout, all.shares), err)
+		return errors.Join(printJSON(h.env.Stdout, all), err)
 	}
-	fmt.Fprint(h.env.Stdout, describe(all.shares))
+	fmt.Fprint(h.env.Stdout, describe(all))
 	if c.Bool("dry-run") {
 		more := 0
-		for _, sh := range all.shares {
+		for _, sh := range all.Shares {
 			more += sh.want()
 			if sh.Before != nil {
 				more -= *sh.Before
@@ -155,8 +158,8 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 	return err
 }
 
-func (s *site) recordProfile(shares []share) {
-	s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(shares), "\n"), "\n", "; "))
+func (s *site) recordProfile(all fleetShares) {
+	s.Record(events.ProfileSet, "", strings.ReplaceAll(strings.TrimSuffix(describe(all), "\n"), "\n", "; "))
 }
 
 // change works out what each autoscaler gets.
@@ -176,19 +179,22 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	if err != nil {
 		return all, err
 	}
-	all.notes = notes
-	for i, sh := range all.shares {
+	all.Notes = notes
+	for i, sh := range all.Shares {
 		// A listing may lack what is there: it is no word against a sign of life.
 		if _, there := machines[sh.Autoscaler]; len(machines) > 0 && !there && !sh.alive && sh.Absent == "" {
-			all.shares[i].Absent = "it has no machine at the provider"
+			all.Shares[i].Absent = "it has no machine at the provider"
 		}
 	}
-	if present := slices.ContainsFunc(all.shares, func(sh share) bool { return sh.Absent == "" }); !present {
-		all.notes = append(all.notes, "no autoscaler shows a sign of life: each has its share, and nothing is done before one is back")
+	if present := slices.ContainsFunc(all.Shares, func(sh share) bool { return sh.Absent == "" }); !present {
+		all.Notes = append(all.Notes, "no autoscaler shows a sign of life: each has its share, and nothing is done before one is back")
 	}
-	if err := a.apply(all.shares, s.cfg.Autoscaler.MaxWebservers); err != nil {
+	if err := a.apply(all.Shares, s.cfg.Autoscaler.MaxWebservers); err != nil {
 		all.close()
 		return all, err
+	}
+	for _, sh := range all.Shares {
+		all.Fleet += sh.want()
 	}
 	return all, nil
 }
@@ -276,10 +282,17 @@ func (s *site) tellOne(ctx context.Context, sh share, hold time.Duration) error 
 	return sh.store.Set(ctx, sh.Autoscaler, sh.want())
 }
 
-func describe(shares []share) string {
+// plural writes a number of things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+func describe(all fleetShares) string {
 	var b strings.Builder
-	total := 0
-	for _, sh := range shares {
+	for _, sh := range all.Shares {
 		change := "none"
 		switch {
 		case sh.Before != nil:
@@ -302,8 +315,7 @@ func describe(shares []share) string {
 			fmt.Fprintf(&b, " (not reached: %s)", sh.Error)
 		}
 		b.WriteString("\n")
-		total += sh.want()
 	}
-	fmt.Fprintf(&b, "fleet: %d webservers, besides the initial ones\n", total)
+	fmt.Fprintf(&b, "fleet: %s, besides the initial ones\n", plural(all.Fleet, "webserver"))
 	return b.String()
 }

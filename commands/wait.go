@@ -112,7 +112,7 @@ func look(ctx context.Context, s *site) (progress, error) {
 		}
 	}
 	p.Fits = true
-	for _, sh := range all.shares {
+	for _, sh := range all.Shares {
 		p.Want += sh.want()
 		p.Fits = p.Fits && there[sh.Autoscaler] == sh.want()
 	}

@@ -62,7 +62,7 @@ func TestScaleFromTheBuildMachine(t *testing.T) {
 	})
 	const note = "adt: no autoscaler shows a sign of life: each has its share, and nothing is done before one is back\n"
 	says(0, []string{"scale", "--count", "6"}, note, "autoscaler 1: 4 → 2 (absent: no sign of life since ", "autoscaler 2: 0 → 2 (absent: ")
-	says(0, []string{"scale", "--count", "6", "--json"}, note, `"absent": "no sign of life since `)
+	says(0, []string{"scale", "--count", "6", "--json"}, note, `"absent": "no sign of life since `, `"notes": [`)
 }
 
 // The provider says which autoscalers there are: one without a machine is left
