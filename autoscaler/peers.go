@@ -79,6 +79,10 @@ func (a *Autoscaler) peers(ctx context.Context, n int) ([]Peer, error) {
 	return peers, nil
 }
 
+// Forbidden says why the datastore lets nobody scale or terminate anything; "" is no
+// such reason.
+func (a *Autoscaler) Forbidden(ctx context.Context) (string, error) { return a.forbidden(ctx) }
+
 // Hold keeps schedules from changing a shard's profile until then, by the
 // store's clock; the zero time lifts that.
 func (p Profiles) Hold(ctx context.Context, shard int, until time.Time) error {

@@ -189,6 +189,12 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 	if present := slices.ContainsFunc(all.Shares, func(sh share) bool { return sh.Absent == "" }); !present {
 		all.Notes = append(all.Notes, "no autoscaler shows a sign of life: each has its share, and nothing is done before one is back")
 	}
+	switch held, err := s.heldBack(ctx); {
+	case err != nil:
+		all.Notes = append(all.Notes, err.Error())
+	case held != "":
+		all.Notes = append(all.Notes, "nothing is scaled for now: "+held)
+	}
 	if err := a.apply(all.Shares, s.cfg.Autoscaler.MaxWebservers); err != nil {
 		all.close()
 		return all, err
