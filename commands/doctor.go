@@ -110,6 +110,9 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	all = append(all, examineVendors(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
+	if cfg.Autoscaler.Number == 0 {
+		return append(all, fine("cron", "not asked: nothing runs from it on the build machine"))
+	}
 	return append(all, examineCron(ctx, h)...)
 }
 
