@@ -104,7 +104,9 @@ func Main(ctx context.Context, env Env) int {
 	err := newApp(env).RunContext(ctx, env.Args)
 	var told toldError
 	if err != nil && !errors.As(err, &told) {
-		fmt.Fprintf(env.Stderr, "adt: %v\n", err)
+		for line := range strings.SplitSeq(err.Error(), "\n") { // of each that is joined
+			fmt.Fprintf(env.Stderr, "adt: %s\n", line)
+		}
 	}
 	return exitCode(ctx, err)
 }
