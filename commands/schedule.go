@@ -2,9 +2,9 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -30,20 +30,56 @@ func scheduleOf(cfg *config.Config) (*schedule.Schedule, error) {
 	return plan, nil
 }
 
-// checkSchedule is scheduleOf with what takes too long for every tick.
+// checkSchedule is scheduleOf with what takes too long for every tick, and with what
+// is no reason for a tick to do nothing: it keeps to the maximum by itself.
 func checkSchedule(cfg *config.Config) error {
 	plan, err := scheduleOf(cfg)
 	if err != nil || plan == nil {
 		return err
 	}
-	if err := plan.Across(); err != nil {
+	if err := errors.Join(plan.Across(), withinMaximum(cfg)); err != nil {
 		return inFile(cfg.Path, err)
 	}
 	return nil
 }
 
+// withinMaximum refuses entries that want more than all autoscalers may keep.
+func withinMaximum(cfg *config.Config) error {
+	var errs []error
+	for _, s := range cfg.Schedule {
+		what, n := "count", 0
+		switch {
+		case s.Count != nil:
+			n = *s.Count
+		case s.Add != nil:
+			what, n = "add", *s.Add
+		}
+		if err := fits(n, cfg.Autoscaler.Count, cfg.Autoscaler.MaxWebservers); err != nil {
+			errs = append(errs, &schedule.Error{Line: s.Line, Msg: what + ": " + err.Error()})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// inFile makes usage errors of the errors of a schedule: a line for each.
 func inFile(path string, err error) error {
-	return usagef("%s: %s", path, strings.ReplaceAll(err.Error(), "\n", "\n"+path+": "))
+	var errs []error
+	var add func(error)
+	add = func(err error) {
+		var wrong *schedule.Error
+		switch joined, ok := err.(interface{ Unwrap() []error }); { //nolint:errorlint // it is taken apart
+		case ok:
+			for _, e := range joined.Unwrap() {
+				add(e)
+			}
+		case errors.As(err, &wrong):
+			errs = append(errs, &config.Error{File: path, Line: wrong.Line, Key: "schedule", Msg: wrong.Example(time.Now())})
+		default:
+			errs = append(errs, err)
+		}
+	}
+	add(err)
+	return usageError{errors.Join(errs...)}
 }
 
 func scheduleCommand(h *host) *cli.Command {

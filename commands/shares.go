@@ -241,13 +241,21 @@ func (a ask) apply(all []share, most int) error {
 	default:
 		total -= *a.remove
 	}
-	if total > most*len(changed) {
-		return usagef("%d webservers are too many: %d autoscalers × %d each (autoscaler.max_webservers) is %d", total, len(changed), most, most*len(changed))
+	if err := fits(total, len(changed), most); err != nil {
+		return usageError{err}
 	}
 	for i, n := range autoscaler.Split(total, len(changed)) {
 		changed[i].After, changed[i].tell = &n, true
 	}
 	return nil
+}
+
+// fits refuses what exceeds the maximum of that many autoscalers.
+func fits(total, autoscalers, most int) error {
+	if total <= most*autoscalers {
+		return nil
+	}
+	return fmt.Errorf("%s are too many: %s × %d each (autoscaler.max_webservers) is %d", plural(total, "webserver"), plural(autoscalers, "autoscaler"), most, most*autoscalers)
 }
 
 // tellAll stores the new profiles. One that cannot be told keeps none of the
