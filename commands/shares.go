@@ -70,6 +70,7 @@ type fleetShares struct {
 	Shares []share  `json:"autoscalers"`
 	Fleet  int      `json:"fleet"`           // webservers in the end, besides the initial ones
 	Notes  []string `json:"notes,omitempty"` // what the operator should know besides
+	State  *watched `json:"state,omitempty"` // with --wait: how it was in the end
 
 	close func()
 }
@@ -102,6 +103,13 @@ func readShares(ctx context.Context, s *site) (fleetShares, error) {
 	return all, nil
 }
 
+func (f *fleetShares) sum() {
+	f.Fleet = 0
+	for _, sh := range f.Shares {
+		f.Fleet += sh.want()
+	}
+}
+
 func (f fleetShares) sayNotes(h *host) {
 	for _, note := range f.Notes {
 		fmt.Fprintf(h.env.Stderr, "adt: %s\n", note)
@@ -128,11 +136,11 @@ func (s *site) machines(ctx context.Context) (map[int]provider.Server, error) {
 }
 
 // setProfile works out every autoscaler's share, refuses what exceeds a
-// maximum, and tells each.
-func setProfile(h *host, c *cli.Context, s *site, a ask) error {
+// maximum, and tells each. An error with shares is that not all were told.
+func setProfile(h *host, c *cli.Context, s *site, a ask) (fleetShares, error) {
 	all, err := s.change(c.Context, a)
 	if err != nil {
-		return err
+		return fleetShares{}, err
 	}
 	defer all.close()
 	all.sayNotes(h)
@@ -141,7 +149,7 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 		s.recordProfile(all)
 	}
 	if c.Bool("json") {
-		return errors.Join(printJSON(h.env.Stdout, all), err)
+		return all, err // printed when all is known
 	}
 	fmt.Fprint(h.env.Stdout, describe(all))
 	if c.Bool("dry-run") {
@@ -155,7 +163,7 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) error {
 		fmt.Fprint(h.env.Stdout, s.describeChange(c.Context, more))
 		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
 	}
-	return err
+	return all, err
 }
 
 func (s *site) recordProfile(all fleetShares) {
@@ -199,9 +207,7 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 		all.close()
 		return all, err
 	}
-	for _, sh := range all.Shares {
-		all.Fleet += sh.want()
-	}
+	all.sum()
 	return all, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +23,7 @@ type terminal struct {
 	f    *fleet
 	keys *os.File
 	cmd  *exec.Cmd
+	read chan struct{} // closed when all was read
 
 	mu    sync.Mutex
 	shown bytes.Buffer
@@ -38,12 +41,13 @@ func (f *fleet) OnTerminal(args ...string) *terminal {
 	f.must(err)
 	defer tty.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	t := &terminal{f: f, keys: keys, cmd: f.Command(ctx, []string{"NO_COLOR=1"}, args...)}
+	t := &terminal{f: f, keys: keys, read: make(chan struct{}), cmd: f.Command(ctx, []string{"NO_COLOR=1"}, args...)}
 	t.cmd.Stdin, t.cmd.Stdout, t.cmd.Stderr = tty, tty, tty
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // so that Ctrl-C is its signal
 	f.must(t.cmd.Start())
 	f.t.Cleanup(func() { cancel(); _ = keys.Close() })
 	go func() {
+		defer close(t.read)
 		buffer := make([]byte, 4096)
 		for {
 			n, err := keys.Read(buffer)
@@ -84,6 +88,7 @@ func (t *terminal) Types(keys string) {
 func (t *terminal) Ends() int {
 	t.f.t.Helper()
 	_ = t.cmd.Wait()
+	<-t.read
 	return t.cmd.ProcessState.ExitCode()
 }
 
@@ -117,5 +122,31 @@ func TestInterruptAtAQuestion(t *testing.T) {
 	}
 	if r := f.Run("--config", f.path("builds", "shop.toml"), "status", "--json"); !strings.Contains(r.stdout, `"profile": null`) {
 		t.Error(r)
+	}
+}
+
+// Ctrl-C while watching leaves the fleet at its work: the profile is set, the
+// build goes on, and what was seen last is told.
+func TestInterruptWhileWatching(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, settings{"local.boot": `"1h"`, "scale.budget": `"500ms"`})
+	f.Tick("scale", "--count", "1")
+	f.Tick("scale")
+	record, err := os.ReadFile(f.path("runtime", "AUTOSCALINGMONITOR:1"))
+	f.must(err)
+	for _, args := range [][]string{{"scale", "--count", "2", "--wait"}, {"scale", "--add", "0", "--wait", "--json"}, {"scale", "--wait"}} {
+		on := f.OnTerminal(args...)
+		on.Sees("0 serve, 2 wanted")
+		on.Types(ctrlC)
+		code, json := on.Ends(), slices.Contains(args, "--json")
+		if text := on.String(); code != 130 || !strings.Contains(text, "no longer watching; the autoscalers go on") || strings.Contains(text, "canceled") || strings.Contains(text, `"reached": false`) != json {
+			t.Errorf("%v: exit %d\n%s", args, code, text)
+		}
+	}
+	if after, err := os.ReadFile(f.path("runtime", "AUTOSCALINGMONITOR:1")); err != nil || !bytes.Equal(after, record) {
+		t.Errorf("the build is %s, %v, was %s", after, err, record)
+	}
+	if profiles, err := os.ReadDir(filepath.Dir(f.object("scaling-local-lon1", "autoscaler-1/x"))); err != nil || len(profiles) != 1 || profiles[0].Name() != "STATIC_SCALE:2" {
+		t.Errorf("%v, %v", profiles, err)
 	}
 }
