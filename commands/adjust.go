@@ -30,7 +30,7 @@ func adjustCommand(h *host) *cli.Command {
    Each build has one configuration, ~/.config/adt/<build>.toml, with autoscaler.number = 0.
    Where there is but one choice it is taken. It refuses a build that is not in production.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "builds", Usage: "the folder with a configuration for each build (default: ~/.config/adt)", DefaultText: "~/.config/adt"},
+			&cli.StringFlag{Name: "builds", Usage: "the folder with a configuration for each build", DefaultText: "~/.config/adt"},
 			&cli.StringFlag{Name: "cloudhost", Usage: "`NAME`, or the original's number: 1 digitalocean, 2 exoscale, 3 linode, 4 vultr"},
 			&cli.StringFlag{Name: "build", Usage: "the build `IDENTIFIER`"},
 			&cli.StringFlag{Name: "website", Usage: "the website's `URL`"},
@@ -124,7 +124,7 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	defer all.close()
-	err = s.tellAll(c.Context, all.Shares, 0)
+	err = s.tellAll(c.Context, &all, 0)
 	s.recordProfile(all)
 	if c.Bool("json") {
 		return errors.Join(printJSON(h.env.Stdout, all), err)
@@ -205,7 +205,7 @@ func showFleet(ctx context.Context, h *host, s *site) error {
 	}
 	defer all.close()
 	if len(machines) > 0 {
-		fmt.Fprintf(h.env.Stdout, "%d autoscalers are provisioned\n", len(machines))
+		fmt.Fprintf(h.env.Stdout, "provisioned: %s\n", plural(len(machines), "autoscaler"))
 	}
 	for _, sh := range all.Shares {
 		state := "operational"

@@ -197,6 +197,8 @@ func wanted(flags []cli.Flag, name string) string {
 			return "whole number"
 		case *cli.DurationFlag:
 			return "length of time such as 90s or 30m"
+		case *cli.TimestampFlag:
+			return "time such as 2026-12-24T12:00:00Z"
 		case *cli.BoolFlag:
 			return "true or false"
 		}

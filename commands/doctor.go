@@ -186,7 +186,7 @@ func examineVendors(ctx context.Context, cfg *config.Config) []finding {
 				own++
 			}
 		}
-		all = append(all, fine("servers", "%d webservers of this fleet at %s", own, cfg.Provider.Servers))
+		all = append(all, fine("servers", "%s of this fleet at %s", plural(own, "webserver"), cfg.Provider.Servers))
 	}
 	if records, err := dns.Records(ctx, cfg.Website.URL); err != nil {
 		all = append(all, wrong("DNS", "see the lines above; the zone "+cfg.Zone()+" must be at "+cfg.Provider.DNS, "%v", err))

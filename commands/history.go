@@ -2,7 +2,9 @@ package commands
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -133,7 +135,7 @@ func runHistory(h *host, c *cli.Context) error {
 				return err
 			}
 		} else if err := renameio.WriteFile(path, b.Bytes(), 0o644); err != nil {
-			return fmt.Errorf("--%s: %w", out.flag, err)
+			return fmt.Errorf("--%s %s: %w", out.flag, path, cause(err))
 		}
 	}
 	switch {
@@ -158,6 +160,19 @@ func runHistory(h *host, c *cli.Context) error {
 		fmt.Fprintf(h.env.Stdout, "%s\n%s", title, history.Terminal(samples, since, until, width-8, 12, watched && h.env.Getenv("NO_COLOR") == ""))
 	}
 	return nil
+}
+
+// cause is an error of the file system without the name of a temporary file.
+func cause(err error) error {
+	var opening *fs.PathError
+	var moving *os.LinkError
+	switch {
+	case errors.As(err, &opening):
+		return opening.Err
+	case errors.As(err, &moving):
+		return moving.Err
+	}
+	return err
 }
 
 // moment reads a length of time before now, days included, or a date.

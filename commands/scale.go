@@ -44,6 +44,9 @@ func scaleCommand(h *host) *cli.Command {
 	}
 }
 
+// shortestHold is as fine as a schedule is.
+const shortestHold = time.Minute
+
 func runScale(h *host, c *cli.Context) error {
 	sets := 0
 	for _, f := range []string{"count", "add", "remove"} {
@@ -61,8 +64,8 @@ func runScale(h *host, c *cli.Context) error {
 		return usagef("--autoscaler goes with --count, --add or --remove")
 	case sets == 0 && c.IsSet("hold"):
 		return usagef("--hold goes with --count, --add or --remove")
-	case c.Duration("hold") < 0:
-		return usagef("--hold must not be negative, is %s", c.Duration("hold"))
+	case c.IsSet("hold") && c.Duration("hold") < shortestHold:
+		return usagef("--hold must be at least 1m, is %s", c.Duration("hold"))
 	case c.Bool("wait") && c.Bool("dry-run"):
 		return usagef("--wait and --dry-run exclude each other")
 	case c.IsSet("timeout") && !c.Bool("wait"):

@@ -71,6 +71,8 @@ type fleetShares struct {
 	Fleet  int      `json:"fleet"`           // webservers in the end, besides the initial ones
 	Notes  []string `json:"notes,omitempty"` // what the operator should know besides
 	State  *watched `json:"state,omitempty"` // with --wait: how it was in the end
+	// HeldUntil is, with --hold, when schedules may change it again.
+	HeldUntil *time.Time `json:"held_until,omitempty"`
 
 	close func()
 }
@@ -144,9 +146,13 @@ func setProfile(h *host, c *cli.Context, s *site, a ask) (fleetShares, error) {
 	}
 	defer all.close()
 	all.sayNotes(h)
-	if !c.Bool("dry-run") {
-		err = s.tellAll(c.Context, all.Shares, a.hold)
+	switch {
+	case !c.Bool("dry-run"):
+		err = s.tellAll(c.Context, &all, a.hold)
 		s.recordProfile(all)
+	case a.hold > 0:
+		until := time.Now().Add(a.hold)
+		all.HeldUntil = &until
 	}
 	if c.Bool("json") {
 		return all, err // printed when all is known
@@ -243,7 +249,7 @@ func (a ask) apply(all []share, most int) error {
 	case a.add != nil:
 		total += *a.add
 	case *a.remove > total:
-		return usagef("--remove %d: the profile is %d", *a.remove, total)
+		return usagef("--remove %d: the profile is %d: remove %d at most", *a.remove, total, total)
 	default:
 		total -= *a.remove
 	}
@@ -266,26 +272,29 @@ func fits(total, autoscalers, most int) error {
 
 // tellAll stores the new profiles. One that cannot be told keeps none of the
 // others from it; the same command again repairs that.
-func (s *site) tellAll(ctx context.Context, shares []share, hold time.Duration) error {
+func (s *site) tellAll(ctx context.Context, all *fleetShares, hold time.Duration) error {
 	var errs []error
-	for i := range shares {
-		sh := &shares[i]
+	for i := range all.Shares {
+		sh := &all.Shares[i]
 		if !sh.tell {
 			continue
 		}
 		err := errors.New(sh.Error)
 		if sh.Error == "" {
-			err = s.tellOne(ctx, *sh, hold)
+			err = s.tellOne(ctx, sh, hold)
 		}
 		if err != nil {
 			sh.Error = err.Error()
 			errs = append(errs, fmt.Errorf("autoscaler %d was not told: %w (the same command again repairs that)", sh.Autoscaler, err))
 		}
+		if err == nil && hold > 0 {
+			all.HeldUntil = &sh.hold
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s *site) tellOne(ctx context.Context, sh share, hold time.Duration) error {
+func (s *site) tellOne(ctx context.Context, sh *share, hold time.Duration) error {
 	if hold > 0 || !sh.hold.IsZero() {
 		until := time.Time{}
 		if hold > 0 {
@@ -298,6 +307,7 @@ func (s *site) tellOne(ctx context.Context, sh share, hold time.Duration) error 
 		if err := sh.store.Hold(ctx, sh.Autoscaler, until); err != nil {
 			return err
 		}
+		sh.hold = until
 	}
 	return sh.store.Set(ctx, sh.Autoscaler, sh.want())
 }
@@ -337,5 +347,8 @@ func describe(all fleetShares) string {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "fleet: %s, besides the initial ones\n", plural(all.Fleet, "webserver"))
+	if all.HeldUntil != nil {
+		fmt.Fprintf(&b, "no schedule changes it before %s\n", all.HeldUntil.UTC().Format("2006-01-02 15:04 MST"))
+	}
 	return b.String()
 }
