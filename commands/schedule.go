@@ -68,7 +68,7 @@ func inFile(path string, err error) error {
 	var add func(error)
 	add = func(err error) {
 		var wrong *schedule.Error
-		switch joined, ok := err.(interface{ Unwrap() []error }); { //nolint:errorlint // it is taken apart
+		switch joined, ok := err.(interface{ Unwrap() []error }); {
 		case ok:
 			for _, e := range joined.Unwrap() {
 				add(e)

@@ -89,4 +89,10 @@ func TestPushOverSSH(t *testing.T) {
 	f.must(machines[1].SSH(machinetest.Right))
 	f.Tick("scale", "--count", "8")
 	holds(2, "4")
+
+	// Who answers lives, whatever the provider lists.
+	f.Foreign("NO-1-as-lon1-shop-aaaa")
+	f.Tick("scale", "--count", "6")
+	holds(1, "3")
+	holds(2, "3")
 }
