@@ -34,18 +34,6 @@ type HealthReport struct {
 	Figures Figures   `json:"figures"`
 }
 
-// Figures is the fleet in numbers, as one health check saw it.
-type Figures struct {
-	Profile     *int `json:"profile"`   // of this autoscaler, as last seen; null is not known
-	Scheduled   *int `json:"scheduled"` // of this autoscaler, by the schedule's last firing
-	Initial     int  `json:"initial"`
-	Provisioned int  `json:"provisioned"` // of the whole fleet
-	Published   int  `json:"published"`   // of those
-	Building    int  `json:"building"`    // by this autoscaler
-	Draining    int  `json:"draining"`
-	Failing     int  `json:"failing"`
-}
-
 // health is all that a health check observed.
 type health struct {
 	servers  []provider.Server
@@ -88,7 +76,7 @@ func (a *Autoscaler) Health(ctx context.Context) (HealthReport, error) {
 		return HealthReport{}, err
 	}
 	report := h.report()
-	if report.Figures, err = a.figures(h); err != nil {
+	if report.Figures, err = a.figures(h, time.Now()); err != nil {
 		return report, err
 	}
 	if err := a.recordHealth(ctx, h); err != nil {
@@ -292,40 +280,6 @@ func (h *health) report() HealthReport {
 		r.Purged = append(r.Purged, p.Address.String())
 	}
 	return r
-}
-
-// figures counts what was observed; it asks nobody.
-func (a *Autoscaler) figures(h *health) (Figures, error) {
-	f := Figures{Published: h.limits.Published, Building: h.builds, Draining: len(h.ends)}
-	var last lastKnown
-	if _, err := a.Dir.Read(storeFile, &last); err != nil {
-		return f, err
-	}
-	if last.Profile != nil {
-		f.Profile = &last.Profile.Count
-	}
-	if a.Schedule != nil {
-		if fired, ok := a.Schedule.Last(time.Now()); ok && fired.Count != nil {
-			share := a.share(*fired.Count)
-			f.Scheduled = &share
-		}
-	}
-	for _, s := range h.servers {
-		n, ok := a.Fleet.Parse(s.Name)
-		if !ok {
-			continue
-		}
-		f.Provisioned++
-		if n.Initial {
-			f.Initial++
-		}
-	}
-	for _, s := range h.members {
-		if h.verdicts[s.ID].Strikes > 0 {
-			f.Failing++
-		}
-	}
-	return f, nil
 }
 
 // recordHealth writes the strikes down before anything follows from them.

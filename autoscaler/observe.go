@@ -304,6 +304,8 @@ type State struct {
 	Terminations []Termination
 	Known        map[string]Known // by id
 	Protected    map[string]bool  // by name
+	LastProfile  *Profile         // as the datastore said it last; nil is none, or that it never said any
+	LastSeen     time.Time        // when that was; zero is never
 }
 
 // Recall reads the state without asking anybody.
@@ -317,7 +319,12 @@ func (a *Autoscaler) Recall(ctx context.Context) (State, error) {
 	if s.Cycle, err = a.cycle(); err != nil {
 		return State{}, err
 	}
-	s.Paused, err = a.Pauses(ctx)
+	if s.Paused, err = a.Pauses(ctx); err != nil {
+		return State{}, err
+	}
+	var last lastKnown
+	_, err = a.Dir.Read(storeFile, &last)
+	s.LastProfile, s.LastSeen = last.Profile, last.Seen
 	return s, err
 }
 

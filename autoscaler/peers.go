@@ -41,6 +41,9 @@ func (p Peer) Dead() bool {
 	return !p.KeptUntil.IsZero() && (p.Keeper != p.Number || p.Now.After(p.KeptUntil))
 }
 
+// Alive reports whether the autoscaler's own lease is in force.
+func (p Peer) Alive() bool { return !p.KeptUntil.IsZero() && !p.Dead() }
+
 // Peers returns what the datastore says of autoscalers 1 to n.
 func (a *Autoscaler) Peers(ctx context.Context, n int) ([]Peer, error) {
 	const looks = 5 // a lease may be renewed between the listing and its reading
@@ -75,6 +78,10 @@ func (a *Autoscaler) peers(ctx context.Context, n int) ([]Peer, error) {
 	}
 	return peers, nil
 }
+
+// Forbidden says why the datastore lets nobody scale or terminate anything; "" is no
+// such reason.
+func (a *Autoscaler) Forbidden(ctx context.Context) (string, error) { return a.forbidden(ctx) }
 
 // Hold keeps schedules from changing a shard's profile until then, by the
 // store's clock; the zero time lifts that.

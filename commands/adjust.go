@@ -30,7 +30,7 @@ func adjustCommand(h *host) *cli.Command {
    Each build has one configuration, ~/.config/adt/<build>.toml, with autoscaler.number = 0.
    Where there is but one choice it is taken. It refuses a build that is not in production.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "builds", Usage: "the folder with a configuration for each build (default: ~/.config/adt)", DefaultText: "~/.config/adt"},
+			&cli.StringFlag{Name: "builds", Usage: "the folder with a configuration for each build", DefaultText: "~/.config/adt"},
 			&cli.StringFlag{Name: "cloudhost", Usage: "`NAME`, or the original's number: 1 digitalocean, 2 exoscale, 3 linode, 4 vultr"},
 			&cli.StringFlag{Name: "build", Usage: "the build `IDENTIFIER`"},
 			&cli.StringFlag{Name: "website", Usage: "the website's `URL`"},
@@ -97,21 +97,19 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	all.close()
-	if all.note != "" {
-		fmt.Fprintf(h.env.Stderr, "adt: %s\n", all.note)
-	}
+	all.sayNotes(h)
 	if !c.Bool("json") {
-		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all.shares))
+		fmt.Fprintf(h.env.Stdout, "%s at %s, %s, %s:\n%s", cfg.Autoscaler.Build, cfg.Provider.Servers, cfg.Autoscaler.Region, cfg.Website.URL, describe(all))
 	}
 	if c.Bool("dry-run") {
 		if c.Bool("json") {
-			return printJSON(h.env.Stdout, all.shares)
+			return printJSON(h.env.Stdout, all)
 		}
 		fmt.Fprintln(h.env.Stdout, "nothing was changed (--dry-run)")
 		return nil
 	}
 	if !c.Bool("yes") {
-		yes, err := p.confirm()
+		yes, err := p.confirm(c.Context)
 		if err != nil {
 			return err
 		}
@@ -126,10 +124,10 @@ func runAdjust(h *host, c *cli.Context) error {
 		return err
 	}
 	defer all.close()
-	err = s.tellAll(c.Context, all.shares, 0)
-	s.recordProfile(all.shares)
+	err = s.tellAll(c.Context, &all, 0)
+	s.recordProfile(all)
 	if c.Bool("json") {
-		return errors.Join(printJSON(h.env.Stdout, all.shares), err)
+		return errors.Join(printJSON(h.env.Stdout, all), err)
 	}
 	if err == nil {
 		fmt.Fprintln(h.env.Stdout, "done: the autoscalers take it up within a minute")
@@ -207,12 +205,12 @@ func showFleet(ctx context.Context, h *host, s *site) error {
 	}
 	defer all.close()
 	if len(machines) > 0 {
-		fmt.Fprintf(h.env.Stdout, "%d autoscalers are provisioned\n", len(machines))
+		fmt.Fprintf(h.env.Stdout, "provisioned: %s\n", plural(len(machines), "autoscaler"))
 	}
-	for _, sh := range all.shares {
+	for _, sh := range all.Shares {
 		state := "operational"
-		if sh.LeftOut != "" {
-			state = "inactive: " + sh.LeftOut
+		if sh.Absent != "" {
+			state = "inactive: " + sh.Absent
 		}
 		if sh.Error != "" {
 			state = "not reached: " + sh.Error
@@ -255,7 +253,7 @@ func (p *prompt) pickBuild(c *cli.Context, builds []*config.Config) (*config.Con
 			answer = choices[0]
 		default:
 			var err error
-			if answer, err = p.choose(f.flag, f.question, choices); err != nil {
+			if answer, err = p.choose(c.Context, f.flag, f.question, choices); err != nil {
 				return nil, err
 			}
 		}
@@ -281,7 +279,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 			}
 			choices = append(choices, "all")
 			var err error
-			if who, err = p.choose("autoscaler", "Which autoscaler?", choices); err != nil {
+			if who, err = p.choose(c.Context, "autoscaler", "Which autoscaler?", choices); err != nil {
 				return a, err
 			}
 		}
@@ -295,7 +293,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 	}
 	count := c.Int("count")
 	if !c.IsSet("count") {
-		text, err := p.line("count", "How many webservers, besides the initial ones?")
+		text, err := p.line(c.Context, "count", "How many webservers, besides the initial ones?")
 		if err != nil {
 			return a, err
 		}
@@ -311,7 +309,7 @@ func (p *prompt) pickChange(c *cli.Context, s *site) (ask, error) {
 }
 
 // choose shows numbered choices, and takes a number or a choice's name.
-func (p *prompt) choose(flag, question string, choices []string) (string, error) {
+func (p *prompt) choose(ctx context.Context, flag, question string, choices []string) (string, error) {
 	text := question
 	for i, choice := range choices {
 		text += fmt.Sprintf("\n  %d) %s", i+1, choice)
@@ -320,7 +318,7 @@ func (p *prompt) choose(flag, question string, choices []string) (string, error)
 		return "", usagef("--%s is wanted: one of %s", flag, strings.Join(choices, ", "))
 	}
 	for range 3 {
-		answer, err := p.line(flag, text)
+		answer, err := p.line(ctx, flag, text)
 		if err != nil {
 			return "", err
 		}
@@ -335,23 +333,36 @@ func (p *prompt) choose(flag, question string, choices []string) (string, error)
 	return "", usagef("no answer to: %s", question)
 }
 
-func (p *prompt) line(flag, question string) (string, error) {
+// line asks for a line. Ctrl-C ends a question like everything else; what reads is
+// left behind then, and ends with the process.
+func (p *prompt) line(ctx context.Context, flag, question string) (string, error) {
 	if !p.able {
 		return "", usagef("--%s is wanted (there is no terminal to ask on)", flag)
 	}
 	fmt.Fprintf(p.h.env.Stdout, "%s\n> ", question)
-	text, err := p.in.ReadString('\n')
-	if err != nil && text == "" {
+	answers := make(chan string, 1)
+	go func() {
+		text, _ := p.in.ReadString('\n')
+		answers <- text
+	}()
+	select {
+	case text := <-answers:
+		if text == "" { // not even an empty line: the end of what there is to read
+			fmt.Fprintln(p.h.env.Stdout)
+			return "", usagef("no answer to: %s", strings.Split(question, "\n")[0])
+		}
+		return strings.TrimSpace(text), nil
+	case <-ctx.Done():
 		fmt.Fprintln(p.h.env.Stdout)
-		return "", usagef("no answer to: %s", strings.Split(question, "\n")[0])
+		fmt.Fprintln(p.h.env.Stderr, "nothing was changed")
+		return "", toldError{ctx.Err()}
 	}
-	return strings.TrimSpace(text), nil
 }
 
-func (p *prompt) confirm() (bool, error) {
+func (p *prompt) confirm(ctx context.Context) (bool, error) {
 	if !p.able {
 		return false, usagef("--yes is wanted (there is no terminal to ask on)")
 	}
-	answer, err := p.line("yes", "Is that right? (Y/N)")
+	answer, err := p.line(ctx, "yes", "Is that right? (Y/N)")
 	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"), err
 }

@@ -104,7 +104,9 @@ func Main(ctx context.Context, env Env) int {
 	err := newApp(env).RunContext(ctx, env.Args)
 	var told toldError
 	if err != nil && !errors.As(err, &told) {
-		fmt.Fprintf(env.Stderr, "adt: %v\n", err)
+		for line := range strings.SplitSeq(err.Error(), "\n") { // of each that is joined
+			fmt.Fprintf(env.Stderr, "adt: %s\n", line)
+		}
 	}
 	return exitCode(ctx, err)
 }
@@ -195,6 +197,8 @@ func wanted(flags []cli.Flag, name string) string {
 			return "whole number"
 		case *cli.DurationFlag:
 			return "length of time such as 90s or 30m"
+		case *cli.TimestampFlag:
+			return "time such as 2026-12-24T12:00:00Z"
 		case *cli.BoolFlag:
 			return "true or false"
 		}

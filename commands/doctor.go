@@ -110,6 +110,9 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	all = append(all, examineVendors(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
+	if cfg.Autoscaler.Number == 0 {
+		return append(all, fine("cron", "not asked: nothing runs from it on the build machine"))
+	}
 	return append(all, examineCron(ctx, h)...)
 }
 
@@ -183,7 +186,7 @@ func examineVendors(ctx context.Context, cfg *config.Config) []finding {
 				own++
 			}
 		}
-		all = append(all, fine("servers", "%d webservers of this fleet at %s", own, cfg.Provider.Servers))
+		all = append(all, fine("servers", "%s of this fleet at %s", plural(own, "webserver"), cfg.Provider.Servers))
 	}
 	if records, err := dns.Records(ctx, cfg.Website.URL); err != nil {
 		all = append(all, wrong("DNS", "see the lines above; the zone "+cfg.Zone()+" must be at "+cfg.Provider.DNS, "%v", err))

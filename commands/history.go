@@ -2,7 +2,9 @@ package commands
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,9 +32,9 @@ func historyCommand(h *host) *cli.Command {
    adt history --since 30d --csv - | gnuplot ...
    adt history --since 1h --json
 
-   Every health check adds a sample, at most one a minute, to ~/logs/history. Profile and
-   schedule are those of this autoscaler, building, draining and failing its own too;
-   provisioned and published are of the whole fleet.`,
+   Every health check of an autoscaler adds a sample, at most one a minute, to its
+   ~/logs/history; the build machine has none. Profile, schedule, provisioned and published
+   are of the whole fleet; building, draining and failing are this autoscaler's own.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Value: "1d", Usage: "begin `TIME` ago (90m, 36h, 7d), or at a date"},
 			&cli.StringFlag{Name: "until", Usage: "end `TIME` ago, or at a date (default: now)"},
@@ -49,16 +51,37 @@ func historyFolder(cfg *config.Config) string { return filepath.Join(cfg.LogDir(
 
 // keepHistory adds a sample. That it cannot is no reason for a tick to fail.
 func (s *site) keepHistory(f autoscaler.Figures) {
+	now := time.Now()
 	log, err := history.Open(historyFolder(s.cfg))
 	if err == nil {
+		f.Scheduled, err = s.scheduledStill(log, f.Scheduled, now)
+	}
+	if err == nil {
 		_, err = log.Add(history.Sample{
-			Time: time.Now(), Profile: f.Profile, Scheduled: f.Scheduled, Initial: f.Initial, Provisioned: f.Provisioned,
+			Time: now, Profile: f.Profile, Scheduled: f.Scheduled, Initial: f.Initial, Provisioned: f.Provisioned,
 			Published: f.Published, Building: f.Building, Draining: f.Draining, Failing: f.Failing,
 		})
 	}
 	if err != nil {
 		s.Record(events.StateFailed, "", err.Error())
 	}
+}
+
+// scheduledStill is what the schedule set. After an addition nothing but the history
+// remembers that once a command has changed the profile.
+func (s *site) scheduledStill(log *history.Log, scheduled *int, now time.Time) (*int, error) {
+	if s.Schedule == nil {
+		return nil, nil
+	}
+	fired, ok := s.Schedule.Last(now)
+	if !ok || fired.Add == nil {
+		return scheduled, nil
+	}
+	last, ok, err := log.Last()
+	if err != nil || !ok || last.Scheduled == nil || last.Time.Before(fired.At) {
+		return scheduled, err
+	}
+	return last.Scheduled, nil
 }
 
 func runHistory(h *host, c *cli.Context) error {
@@ -112,7 +135,7 @@ func runHistory(h *host, c *cli.Context) error {
 				return err
 			}
 		} else if err := renameio.WriteFile(path, b.Bytes(), 0o644); err != nil {
-			return fmt.Errorf("--%s: %w", out.flag, err)
+			return fmt.Errorf("--%s %s: %w", out.flag, path, cause(err))
 		}
 	}
 	switch {
@@ -122,6 +145,8 @@ func runHistory(h *host, c *cli.Context) error {
 		}
 		return printJSON(h.env.Stdout, samples)
 	case wrote:
+	case len(samples) == 0 && cfg.Autoscaler.Number == 0:
+		fmt.Fprintln(h.env.Stdout, "there are no samples on the build machine: adt healthcheck adds them, on each autoscaler; run adt history there")
 	case len(samples) == 0:
 		fmt.Fprintf(h.env.Stdout, "there are no samples from %s on: each adt healthcheck adds one\n", since.UTC().Format("2006-01-02 15:04 MST"))
 	default:
@@ -135,6 +160,19 @@ func runHistory(h *host, c *cli.Context) error {
 		fmt.Fprintf(h.env.Stdout, "%s\n%s", title, history.Terminal(samples, since, until, width-8, 12, watched && h.env.Getenv("NO_COLOR") == ""))
 	}
 	return nil
+}
+
+// cause is an error of the file system without the name of a temporary file.
+func cause(err error) error {
+	var opening *fs.PathError
+	var moving *os.LinkError
+	switch {
+	case errors.As(err, &opening):
+		return opening.Err
+	case errors.As(err, &moving):
+		return moving.Err
+	}
+	return err
 }
 
 // moment reads a length of time before now, days included, or a date.

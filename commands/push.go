@@ -20,12 +20,12 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 	if err != nil {
 		return fleetShares{}, err
 	}
-	all := fleetShares{shares: make([]share, n)}
+	all := fleetShares{Shares: make([]share, n)}
 	stores := make([]*sshfile.Store, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		sh := &all.shares[i]
-		sh.Autoscaler, sh.store = i+1, s.Profiles
+		sh := &all.Shares[i]
+		sh.Autoscaler, sh.store, sh.alive = i+1, s.Profiles, i+1 == s.Shard
 		if i+1 != s.Shard { // this machine needs no connection to itself
 			address, known := addresses[i+1]
 			if !known {
@@ -37,11 +37,12 @@ func (s *site) readOverSSH(ctx context.Context, n int) (fleetShares, error) {
 		}
 		wg.Go(func() {
 			p, _, err := sh.store.Get(ctx, sh.Autoscaler)
+			sh.alive = sh.alive || err == nil
 			switch {
 			case err != nil:
 				sh.Error = strings.ReplaceAll(err.Error(), "\n", " ")
 			case p != nil:
-				sh.Before, sh.After, sh.set = &p.Count, p.Count, p.Set
+				sh.Before, sh.After, sh.set = &p.Count, &p.Count, p.Set
 			}
 		})
 	}

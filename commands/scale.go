@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -43,6 +44,9 @@ func scaleCommand(h *host) *cli.Command {
 	}
 }
 
+// shortestHold is as fine as a schedule is.
+const shortestHold = time.Minute
+
 func runScale(h *host, c *cli.Context) error {
 	sets := 0
 	for _, f := range []string{"count", "add", "remove"} {
@@ -60,12 +64,14 @@ func runScale(h *host, c *cli.Context) error {
 		return usagef("--autoscaler goes with --count, --add or --remove")
 	case sets == 0 && c.IsSet("hold"):
 		return usagef("--hold goes with --count, --add or --remove")
-	case c.Duration("hold") < 0:
-		return usagef("--hold must not be negative, is %s", c.Duration("hold"))
+	case c.IsSet("hold") && c.Duration("hold") < shortestHold:
+		return usagef("--hold must be at least 1m, is %s", c.Duration("hold"))
 	case c.Bool("wait") && c.Bool("dry-run"):
 		return usagef("--wait and --dry-run exclude each other")
 	case c.IsSet("timeout") && !c.Bool("wait"):
 		return usagef("--timeout goes with --wait")
+	case c.Duration("timeout") <= 0:
+		return usagef("--timeout must be more than 0, such as 30m, is %s", c.Duration("timeout"))
 	}
 	if sets == 0 && !c.Bool("wait") {
 		s, err := h.open(c)
@@ -78,21 +84,33 @@ func runScale(h *host, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if sets > 0 {
-		ask, err := askOf(c)
-		if err != nil {
-			return err
-		}
-		if err := setProfile(h, c, s, ask); err != nil {
-			return err
-		}
+	all, err := tellOrRead(h, c, s, sets > 0)
+	if err == nil && c.Bool("wait") {
+		ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+		defer cancel()
+		all.State, err = waitForFleet(ctx, h, s)
 	}
-	if !c.Bool("wait") {
-		return nil
+	if c.Bool("json") && all.Shares != nil {
+		err = errors.Join(printJSON(h.env.Stdout, all), err)
 	}
-	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-	defer cancel()
-	return waitForFleet(ctx, h, s)
+	return err
+}
+
+// tellOrRead sets the profile, or reads it where it is only to be waited for.
+func tellOrRead(h *host, c *cli.Context, s *site, tell bool) (fleetShares, error) {
+	if !tell {
+		all, err := readShares(c.Context, s)
+		if err == nil {
+			all.close()
+			all.sum()
+		}
+		return all, err
+	}
+	ask, err := askOf(c)
+	if err != nil {
+		return fleetShares{}, err
+	}
+	return setProfile(h, c, s, ask)
 }
 
 // scaleTick is what cron runs.

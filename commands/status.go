@@ -37,8 +37,10 @@ type status struct {
 	Autoscaler  int                         `json:"autoscaler"`
 	Of          int                         `json:"of"`
 	Website     string                      `json:"website"`
-	Profile     *int                        `json:"profile"` // of this autoscaler; null is none
-	Cycle       *autoscaler.Cycle           `json:"cycle"`   // null while none runs
+	Profile     *int                        `json:"profile"`              // of this autoscaler; null is none, or not known (see errors)
+	LastKnown   *lastKnown                  `json:"last_known,omitempty"` // while the datastore does not answer
+	Held        string                      `json:"held,omitempty"`       // why the datastore lets nobody scale
+	Cycle       *autoscaler.Cycle           `json:"cycle"`                // null while none runs
 	Paused      map[string]autoscaler.Pause `json:"paused"`
 	Backoff     *autoscaler.Backoff         `json:"backoff"`
 	Fleet       counts                      `json:"fleet"`
@@ -51,13 +53,19 @@ type status struct {
 
 // counts is the whole fleet in numbers.
 type counts struct {
-	Profile     int `json:"profile"` // of all autoscalers
-	Initial     int `json:"initial"`
-	Provisioned int `json:"provisioned"` // exist at the provider, initial ones too
-	Published   int `json:"published"`   // of those, in DNS
-	Building    int `json:"building"`    // by this autoscaler
-	Draining    int `json:"draining"`    // being terminated by this autoscaler
-	Failing     int `json:"failing"`     // have strikes, of this autoscaler's
+	Profile     *int `json:"profile"` // of all autoscalers; null is not known
+	Initial     int  `json:"initial"`
+	Provisioned int  `json:"provisioned"` // exist at the provider, initial ones too
+	Published   int  `json:"published"`   // of those, in DNS
+	Building    int  `json:"building"`    // by this autoscaler
+	Draining    int  `json:"draining"`    // being terminated by this autoscaler
+	Failing     int  `json:"failing"`     // have strikes, of this autoscaler's
+}
+
+// lastKnown is what the datastore said last of this autoscaler's profile.
+type lastKnown struct {
+	Profile *int      `json:"profile"` // null is none
+	Seen    time.Time `json:"seen"`
 }
 
 type serverRow struct {
@@ -122,7 +130,12 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	if state.Backoff.Failures > 0 {
 		st.Backoff = &state.Backoff
 	}
-	st.readPeers(ctx, s, fault)
+	if !st.readPeers(ctx, s, fault) && !state.LastSeen.IsZero() {
+		st.LastKnown = &lastKnown{Seen: state.LastSeen}
+		if state.LastProfile != nil {
+			st.LastKnown.Profile = &state.LastProfile.Count
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	inDNS := map[netip.Addr]bool{}
@@ -180,17 +193,22 @@ type peerRow struct {
 	Dead       bool       `json:"dead,omitempty"`               // it showed signs of life before, and does not now
 }
 
-func (st *status) readPeers(ctx context.Context, s *site, fault func(error)) {
+// readPeers reports whether the datastore answered.
+func (st *status) readPeers(ctx context.Context, s *site, fault func(error)) bool {
 	peers, err := s.Peers(ctx, s.cfg.Autoscaler.Count)
 	if err != nil {
 		fault(err)
-		return
+		return false
 	}
+	if st.Held, err = s.heldBack(ctx); err != nil {
+		fault(err)
+	}
+	st.Fleet.Profile = new(int)
 	for _, p := range peers {
 		row := peerRow{Autoscaler: p.Number, Keeper: p.Keeper, Dead: p.Dead()}
 		if p.Profile != nil {
 			row.Profile = &p.Profile.Count
-			st.Fleet.Profile += p.Profile.Count
+			*st.Fleet.Profile += p.Profile.Count
 		}
 		if !p.KeptUntil.IsZero() {
 			row.Until = &p.KeptUntil
@@ -203,6 +221,37 @@ func (st *status) readPeers(ctx context.Context, s *site, fault func(error)) {
 		}
 		st.Autoscalers = append(st.Autoscalers, row)
 	}
+	return true
+}
+
+// heldBack says why the datastore lets nobody scale; "" is no such reason, or that
+// each autoscaler has a datastore of its own and this machine is none.
+func (s *site) heldBack(ctx context.Context) (string, error) {
+	if s.cfg.Datastore.Transport == "ssh" && s.Shard == 0 {
+		return "", nil
+	}
+	return s.Forbidden(ctx)
+}
+
+// profileText is the profile for people.
+func (st status) profileText(now time.Time) string {
+	number := func(n *int) string {
+		if n == nil {
+			return "none"
+		}
+		return fmt.Sprint(*n)
+	}
+	switch {
+	case st.Fleet.Profile == nil && st.LastKnown != nil:
+		return fmt.Sprintf("not known (last known %s, %s ago)", number(st.LastKnown.Profile), now.Sub(st.LastKnown.Seen).Round(time.Second))
+	case st.Fleet.Profile == nil:
+		return "not known"
+	case st.Autoscaler == 0:
+		return number(st.Fleet.Profile)
+	case st.Profile == nil:
+		return "none (adt scale --count N sets one)"
+	}
+	return fmt.Sprintf("%d of %d", *st.Profile, *st.Fleet.Profile)
 }
 
 // printPeers shows who keeps what, where there are several.
@@ -260,20 +309,18 @@ func mergeEnds(st *status, ends []autoscaler.Termination) {
 
 func printStatus(w io.Writer, s *site, st status) error {
 	now := s.Now()
-	profile := "none (adt scale --count N sets one)"
-	if st.Profile != nil {
-		profile = fmt.Sprintf("%d of %d", *st.Profile, st.Fleet.Profile)
-	}
 	f := st.Fleet
 	if st.Autoscaler == 0 {
-		fmt.Fprintf(w, "%s: build machine, %d autoscalers\n", st.Website, st.Of)
-		profile = fmt.Sprint(f.Profile)
+		fmt.Fprintf(w, "%s: build machine, %s\n", st.Website, plural(st.Of, "autoscaler"))
 	} else {
 		fmt.Fprintf(w, "%s: autoscaler %d of %d\n", st.Website, st.Autoscaler, st.Of)
 	}
-	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", profile, f.Initial, f.Provisioned, f.Published)
+	fmt.Fprintf(w, "profile %s, besides %d initial; provisioned %d, published %d\n", st.profileText(now), f.Initial, f.Provisioned, f.Published)
 	fmt.Fprintf(w, "here: building %d, draining %d, failing %d\n", f.Building, f.Draining, f.Failing)
 	printPeers(w, st.Autoscalers)
+	if st.Held != "" {
+		fmt.Fprintf(w, "NOTHING IS SCALED: %s\n", st.Held)
+	}
 	if st.Cost != nil {
 		fmt.Fprintf(w, "it costs %s\n", st.Cost)
 	}

@@ -21,11 +21,17 @@ const hintAfter = 3 * time.Minute
 
 // progress is one look at the whole fleet, by its own probes.
 type progress struct {
-	Want    int // by all profiles
-	Initial int
-	There   int // listed, without the initial ones
-	Serving int // answer HTTPS and are in DNS, initial ones too
-	Fits    bool
+	Want    int  `json:"wanted"` // by all profiles, without the initial ones
+	Initial int  `json:"initial"`
+	There   int  `json:"exist"`   // listed, without the initial ones
+	Serving int  `json:"serving"` // answer HTTPS and are in DNS, initial ones too
+	Fits    bool `json:"-"`       // each autoscaler has as many as it wants
+}
+
+// watched is how the fleet was when watching ended.
+type watched struct {
+	progress
+	Reached bool `json:"reached"`
 }
 
 func (p progress) done() bool { return p.Fits && p.Serving == p.Want+p.Initial }
@@ -35,12 +41,12 @@ func (p progress) String() string {
 }
 
 // waitForFleet stays until every shard has as many webservers as its profile
-// says and all serve. It changes nothing: cron does the work, and going on
-// without a watcher.
-func waitForFleet(ctx context.Context, h *host, s *site) error {
+// says and all serve, and returns what it saw last; nil is nothing. It changes
+// nothing: cron does the work, and goes on without a watcher.
+func waitForFleet(ctx context.Context, h *host, s *site) (*watched, error) {
 	show := newProgressLine(h.env.Stderr)
 	defer show.end()
-	var last progress
+	var seen *watched
 	var lastErr error
 	changed := time.Now()
 	hinted := false
@@ -50,12 +56,13 @@ func waitForFleet(ctx context.Context, h *host, s *site) error {
 			lastErr = err
 		}
 		if err == nil {
-			if p != last {
-				last, changed, hinted = p, time.Now(), false
+			if seen == nil || p != seen.progress {
+				changed, hinted = time.Now(), false
 			}
+			seen = &watched{p, p.done()}
 			show.update(p.String())
-			if p.done() {
-				return nil
+			if seen.Reached {
+				return seen, nil
 			}
 		}
 		if !hinted && time.Since(changed) > hintAfter {
@@ -65,10 +72,14 @@ func waitForFleet(ctx context.Context, h *host, s *site) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return errors.Join(fmt.Errorf("not reached in time: %s; the autoscalers go on", last), lastErr)
+				saw := "the fleet was not seen"
+				if seen != nil {
+					saw = seen.String()
+				}
+				return seen, errors.Join(fmt.Errorf("not reached in time: %s; the autoscalers go on", saw), lastErr)
 			}
 			show.note("no longer watching; the autoscalers go on")
-			return ctx.Err()
+			return seen, toldError{ctx.Err()}
 		case <-time.After(lookEvery):
 		}
 	}
@@ -112,9 +123,9 @@ func look(ctx context.Context, s *site) (progress, error) {
 		}
 	}
 	p.Fits = true
-	for _, sh := range all.shares {
-		p.Want += sh.After
-		p.Fits = p.Fits && there[sh.Autoscaler] == sh.After
+	for _, sh := range all.Shares {
+		p.Want += sh.want()
+		p.Fits = p.Fits && there[sh.Autoscaler] == sh.want()
 	}
 	p.Serving = serving(ctx, s, candidates)
 	return p, nil

@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +49,20 @@ func TestScaleFromTheBuildMachine(t *testing.T) {
 	q.asked = append(q.asked, 8)
 	q.mu.Unlock()
 	q.Await(8)
+
+	// Who is dead is told when asked for alone, and nobody is left out when all are dead.
+	says(0, []string{"scale", "--count", "0", "--autoscaler", "2"}, "autoscaler 2: 0 → 0 (absent: no sign of life, autoscaler 1 keeps its webservers)")
+	q.members[0].Off()
+	q.members[2].Off()
+	q.await("the leases run out", func() bool {
+		var shown struct{ Autoscalers []struct{ Dead bool } }
+		r := b.Run("status", "--json")
+		q.must(json.Unmarshal([]byte(r.stdout), &shown))
+		return len(shown.Autoscalers) == 3 && !slices.ContainsFunc(shown.Autoscalers, func(a struct{ Dead bool }) bool { return !a.Dead })
+	})
+	const note = "adt: no autoscaler shows a sign of life: each has its share, and nothing is done before one is back\n"
+	says(0, []string{"scale", "--count", "6"}, note, "autoscaler 1: 4 → 2 (absent: no sign of life since ", "autoscaler 2: 0 → 2 (absent: ")
+	says(0, []string{"scale", "--count", "6", "--json"}, note, `"absent": "no sign of life since `, `"notes": [`)
 }
 
 // The provider says which autoscalers there are: one without a machine is left
@@ -69,6 +87,36 @@ func TestScaleFindsTheAutoscalers(t *testing.T) {
 	if r := f.Tick("scale", "--count", "4"); !strings.Contains(r.stderr, "the number of autoscalers is that of the configuration") || !strings.Contains(r.stdout, "autoscaler 2: 0 → 2") {
 		t.Error(r)
 	}
+}
+
+// A listing that lacks the machine of an autoscaler leaves none out that lives: one
+// with a lease in force, and the one on which the command runs.
+func TestAListingLeavesNoLivingAutoscalerOut(t *testing.T) {
+	t.Parallel()
+	one := newFleet(t, nil)
+	two := &fleet{t: t, home: one.path("as2"), cloud: one.cloud, key: one.key, trace: one.trace, api: one.api, account: one.account, vendorID: one.vendorID, dial: one.dial}
+	one.must(os.MkdirAll(two.home, 0o700))
+	for number, f := range map[string]*fleet{"1": one, "2": two} {
+		f.configure(settings{
+			"autoscaler.number": number, "autoscaler.count": `3`, "ssh.key": strconv.Quote(one.path("key")),
+			"local.path": strconv.Quote(one.path("cloud")), "datastore.path": strconv.Quote(one.path("datastore")),
+		})
+	}
+	one.Foreign("NO-3-as-lon1-shop-cccc")
+	says := func(f *fleet, lines ...string) {
+		t.Helper()
+		r := f.Tick("scale", "--count", "4")
+		for _, line := range lines {
+			if !strings.Contains(r.stdout, line+"\n") {
+				t.Errorf("no %q in %s", line, r)
+			}
+		}
+	}
+	says(one, "autoscaler 1: none → 2", "autoscaler 2: none (left out: it has no machine at the provider)", "autoscaler 3: none → 2")
+	one.Tick("scale")
+	says(two, "autoscaler 1: 2 → 2", "autoscaler 2: none → 1", "autoscaler 3: 2 → 1")
+	two.Tick("scale")
+	says(one, "autoscaler 1: 2 → 2", "autoscaler 2: 1 → 1", "autoscaler 3: 1 → 1")
 }
 
 // BenchmarkCommandToBuilds is from adt scale --count 15 on the build machine to

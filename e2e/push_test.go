@@ -72,11 +72,14 @@ func TestPushOverSSH(t *testing.T) {
 	for behaviour, why := range map[machinetest.Behaviour]string{machinetest.Closes: "does not answer", machinetest.OtherKey: "host key"} {
 		f.must(machines[1].SSH(behaviour))
 		r = f.Exits(1, "scale", "--count", "8", "--json")
-		var shares []struct {
-			Autoscaler, After int
-			Error             string
+		var told struct {
+			Autoscalers []struct {
+				Autoscaler, After int
+				Error             string
+			}
 		}
-		f.must(json.Unmarshal([]byte(r.stdout), &shares))
+		f.must(json.Unmarshal([]byte(r.stdout), &told))
+		shares := told.Autoscalers
 		if len(shares) != 2 || shares[0].Error != "" || !strings.Contains(shares[1].Error, why) || !strings.Contains(r.stderr, "autoscaler 2 was not told") {
 			t.Error(r)
 		}
@@ -86,4 +89,10 @@ func TestPushOverSSH(t *testing.T) {
 	f.must(machines[1].SSH(machinetest.Right))
 	f.Tick("scale", "--count", "8")
 	holds(2, "4")
+
+	// Who answers lives, whatever the provider lists.
+	f.Foreign("NO-1-as-lon1-shop-aaaa")
+	f.Tick("scale", "--count", "6")
+	holds(1, "3")
+	holds(2, "3")
 }

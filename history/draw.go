@@ -74,7 +74,8 @@ func Terminal(samples []Sample, since, until time.Time, width, height int, colou
 			}
 		}
 	}
-	options := []asciigraph.Option{asciigraph.Height(height), asciigraph.Precision(0), asciigraph.LowerBound(0), asciigraph.UpperBound(float64(highest(samples, names)))}
+	top, rows, label := scale(highest(samples, names), height)
+	options := []asciigraph.Option{asciigraph.Height(rows), asciigraph.LowerBound(0), asciigraph.UpperBound(float64(top)), asciigraph.YAxisValueFormatter(label)}
 	legend := "  " + strings.Join(names, ", ")
 	if colours {
 		palette := []asciigraph.AnsiColor{asciigraph.Gray, asciigraph.Magenta, asciigraph.Blue, asciigraph.Green, asciigraph.Cyan, asciigraph.Yellow, asciigraph.Red}
@@ -85,6 +86,20 @@ func Terminal(samples []Sample, since, until time.Time, width, height int, colou
 	axis := fmt.Sprintf("%s to %s, every column %s", since.UTC().Format("2006-01-02 15:04"), until.UTC().Format("2006-01-02 15:04 MST"),
 		(until.Sub(since) / time.Duration(len(cols))).Round(time.Second))
 	return strings.TrimRight(text, "\n") + "\n  " + axis + "\n" + strings.TrimRight(legend+"\n", "\n") + "\n"
+}
+
+// scale fits an axis from 0 to highest into so many rows that each whole step has
+// one, and returns its upper end, its rows and their labels.
+func scale(highest, height int) (top, rows int, label func(float64) string) {
+	step := max(1, (highest+height-1)/height) // of a label
+	steps := (highest + step - 1) / step
+	rows = steps * max(1, height/steps)
+	return steps * step, rows, func(v float64) string {
+		if at := v / float64(step); math.Abs(at-math.Round(at)) < 1e-6 {
+			return fmt.Sprint(int(math.Round(v)))
+		}
+		return ""
+	}
 }
 
 // pick takes the colour of each name.

@@ -22,8 +22,8 @@ import (
 // Sample is the fleet at one moment. A nil pointer is not known.
 type Sample struct {
 	Time        time.Time `json:"time"`
-	Profile     *int      `json:"profile"`   // of this autoscaler, by the store
-	Scheduled   *int      `json:"scheduled"` // of this autoscaler, by the last firing of the schedule
+	Profile     *int      `json:"profile"`   // of the whole fleet, by the store
+	Scheduled   *int      `json:"scheduled"` // of the whole fleet, by the last firing of the schedule
 	Initial     int       `json:"initial"`
 	Provisioned int       `json:"provisioned"`
 	Published   int       `json:"published"`
@@ -131,6 +131,23 @@ func tail(f *os.File) (last Sample, whole bool, err error) {
 		}
 	}
 	return last, buffer[len(buffer)-1] == '\n', nil
+}
+
+// Last returns the newest sample of the newest day; ok is false where there is none.
+func (l *Log) Last() (s Sample, ok bool, err error) {
+	names, err := filepath.Glob(filepath.Join(l.folder, "????-??-??.jsonl"))
+	if err != nil || len(names) == 0 {
+		return s, false, err
+	}
+	f, err := os.Open(slices.Max(names))
+	if err != nil {
+		return s, false, fmt.Errorf("reading the history: %w", err)
+	}
+	defer f.Close()
+	if s, _, err = tail(f); err != nil {
+		return s, false, fmt.Errorf("reading the history: %w", err)
+	}
+	return s, !s.Time.IsZero(), nil
 }
 
 // Read returns the samples of a time, in the order of their times.

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -63,6 +65,21 @@ func TestAdd(t *testing.T) {
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+func TestLast(t *testing.T) {
+	l, _ := open(t)
+	if s, ok, err := l.Last(); ok || err != nil {
+		t.Errorf("of an empty history: %v, %v", s, err)
+	}
+	for _, at := range []time.Duration{0, 13 * time.Hour, 14 * time.Hour, time.Hour} {
+		if _, err := l.Add(Sample{Time: noon().Add(at), Published: int(at.Hours())}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, ok, err := l.Last(); !ok || err != nil || s.Published != 14 {
+		t.Errorf("%v, %v, %v", s, ok, err)
 	}
 }
 
@@ -134,6 +151,29 @@ func TestTerminal(t *testing.T) {
 	}
 	if text := Terminal(day(), since, since.Add(24*time.Hour), 48, 6, true); !strings.Contains(text, "\x1b[") {
 		t.Errorf("no colours:\n%s", text)
+	}
+}
+
+// Each label is a whole number, and none is there twice.
+func TestTerminalLabels(t *testing.T) {
+	since := noon().Add(-12 * time.Hour)
+	for _, top := range []int{1, 2, 3, 5, 7, 8, 12, 13, 50, 87} {
+		text := Terminal([]Sample{{Time: since.Add(time.Minute), Provisioned: top}}, since, since.Add(24*time.Hour), 48, 12, false)
+		before, rows := -1, strings.Split(text, "\n")
+		for _, row := range slices.Backward(rows[:slices.IndexFunc(rows, func(r string) bool { return !strings.ContainsAny(r, "┤┼") })]) {
+			label := strings.TrimSpace(strings.FieldsFunc(row, func(r rune) bool { return r == '┤' || r == '┼' })[0])
+			if label == "" {
+				continue
+			}
+			n, err := strconv.Atoi(label)
+			if err != nil || n <= before {
+				t.Fatalf("up to %d, %q is above %d:\n%s", top, label, before, text)
+			}
+			before = n
+		}
+		if before < top || len(rows) > 18 {
+			t.Errorf("up to %d:\n%s", top, text)
+		}
 	}
 }
 

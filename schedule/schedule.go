@@ -46,6 +46,25 @@ type Firing struct {
 	local time.Time // what the clock on the wall was meant to show
 }
 
+// Error is one thing that is wrong with a schedule.
+type Error struct {
+	Line int // of the entry
+	Msg  string
+	// meet finds a time at which two entries clash, after a time if there is one; nil
+	// is no clash. It is by the clock on the wall of the earlier line's zone.
+	meet func(after time.Time) time.Time
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("line %d: schedule: %s", e.Line, e.Msg) }
+
+// Example says what is wrong, with a time to come at which it would be so.
+func (e *Error) Example(now time.Time) string {
+	if e.meet == nil {
+		return e.Msg
+	}
+	return e.Msg + ", such as on " + e.meet(now).Format("2006-01-02 15:04")
+}
+
 // Schedule is entries that do not contradict each other.
 type Schedule struct{ entries []*entry }
 
@@ -56,20 +75,20 @@ type entry struct {
 	from, until time.Time // by the clock on the wall; until is the first moment after it
 }
 
-// Parse checks entries, each alone and against the others. The error joins one
-// for each thing that is wrong, and names the lines.
+// Parse checks entries, each alone and against the others. The error joins an
+// *Error for each thing that is wrong.
 func Parse(entries []Entry) (*Schedule, error) {
 	s := &Schedule{}
 	var errs []error
 	for _, e := range entries {
 		p, err := parse(e)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("line %d: schedule: %w", e.Line, err))
+			errs = append(errs, &Error{Line: e.Line, Msg: err.Error()})
 			continue
 		}
 		for _, other := range s.entries {
-			if at, meet := other.meets(p); meet {
-				errs = append(errs, clash(p, other, at))
+			if _, meet := other.meets(p, time.Time{}); meet {
+				errs = append(errs, clash(p, other, other.meets))
 			}
 		}
 		s.entries = append(s.entries, p)
@@ -84,6 +103,9 @@ func parse(e Entry) (*entry, error) {
 	}
 	if e.Count != nil && *e.Count < 0 {
 		return nil, fmt.Errorf("count must not be negative, is %d", *e.Count)
+	}
+	if e.Add != nil && *e.Add == 0 {
+		return nil, errors.New("add must not be 0, which changes nothing")
 	}
 	text := strings.TrimSpace(e.Cron)
 	if strings.Contains(text, "TZ=") { // the library reads zones there, and panics at some
@@ -148,18 +170,26 @@ func sundays(field string) string {
 	return strings.Join(parts, ",")
 }
 
-// meets reports whether two entries fire at one time by one clock, and when
-// first. Those of different zones are left to Across.
-func (e *entry) meets(o *entry) (time.Time, bool) {
+// meets reports whether two entries fire at one time by one clock, and when after a
+// time, or else when first. Those of different zones are left to Across.
+func (e *entry) meets(o *entry, after time.Time) (found time.Time, ok bool) {
 	if e.zone.String() != o.zone.String() || e.spec.Minute&o.spec.Minute == 0 || e.spec.Hour&o.spec.Hour == 0 {
 		return time.Time{}, false
 	}
+	after = onWall(after, e.zone)
 	for d := range days(e, o) {
-		if e.onDay(d) && o.onDay(d) {
-			return d.Add(first(e.spec.Hour&o.spec.Hour)*time.Hour + first(e.spec.Minute&o.spec.Minute)*time.Minute), true
+		if !e.onDay(d) || !o.onDay(d) {
+			continue
+		}
+		at := d.Add(first(e.spec.Hour&o.spec.Hour)*time.Hour + first(e.spec.Minute&o.spec.Minute)*time.Minute)
+		if at.After(after) {
+			return at, true
+		}
+		if !ok {
+			found, ok = at, true
 		}
 	}
-	return time.Time{}, false
+	return found, ok
 }
 
 // Across finds entries of different zones that fire at one time, which takes too
@@ -171,25 +201,32 @@ func (s *Schedule) Across() error {
 			if e.zone.String() == o.zone.String() {
 				continue
 			}
-			if at, meet := o.meetsAcross(e); meet {
-				errs = append(errs, clash(e, o, at))
+			if _, meet := o.meetsAcross(e, time.Time{}); meet {
+				errs = append(errs, clash(e, o, o.meetsAcross))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func clash(e, o *entry, at time.Time) error {
-	return fmt.Errorf("line %d: schedule: fires at the same time as line %d, such as on %s: only one of them can hold",
-		e.Line, o.Line, at.Format("2006-01-02 15:04"))
+func clash(e, o *entry, meets func(*entry, time.Time) (time.Time, bool)) error {
+	return &Error{Line: e.Line, Msg: fmt.Sprintf("fires at the same time as line %d, and only one of them can hold", o.Line), meet: func(after time.Time) time.Time {
+		at, ok := meets(e, after)
+		if !ok {
+			at, _ = meets(e, time.Time{})
+		}
+		return at
+	}}
 }
 
 // meetsAcross is meets for clocks of different zones, in the four years that hold
 // each kind of day once: changes of the clocks are the same every year.
-func (e *entry) meetsAcross(o *entry) (time.Time, bool) {
+func (e *entry) meetsAcross(o *entry, after time.Time) (time.Time, bool) {
 	begin := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-	if e.from.After(begin) {
-		begin = e.from
+	for _, t := range []time.Time{e.from, onWall(after, e.zone)} {
+		if t.After(begin) {
+			begin = t
+		}
 	}
 	end := begin.AddDate(4, 0, 0)
 	for wall := e.spec.Next(begin.Add(-time.Minute)); wall.Before(end) && (e.until.IsZero() || wall.Before(e.until)); wall = e.spec.Next(wall) {
@@ -279,18 +316,20 @@ func instant(wall time.Time, zone *time.Location) time.Time {
 	return found.In(zone)
 }
 
+// onWall is what the clock on the wall of a zone shows, written as UTC.
+func onWall(t time.Time, zone *time.Location) time.Time {
+	_, seconds := t.In(zone).Zone()
+	return t.UTC().Add(time.Duration(seconds) * time.Second)
+}
+
 // between are the entry's firings with after < At <= upto, in their order.
 func (e *entry) between(after, upto time.Time) []Firing {
 	var out []Firing
-	onWall := func(t time.Time) time.Time {
-		_, seconds := t.In(e.zone).Zone()
-		return t.UTC().Add(time.Duration(seconds) * time.Second)
-	}
-	wall := onWall(after).Add(-25 * time.Hour) // beyond any change of the clocks
+	wall := onWall(after, e.zone).Add(-25 * time.Hour) // beyond any change of the clocks
 	if start := e.from.Add(-time.Minute); start.After(wall) {
 		wall = start
 	}
-	end := onWall(upto).Add(25 * time.Hour)
+	end := onWall(upto, e.zone).Add(25 * time.Hour)
 	for {
 		wall = e.spec.Next(wall)
 		if wall.IsZero() || wall.After(end) || !e.until.IsZero() && !wall.Before(e.until) {

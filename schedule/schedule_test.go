@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -77,13 +78,14 @@ func TestMistakes(t *testing.T) {
 		{[]Entry{{Line: 3, Cron: "0 8 30 2 *", Count: n(1)}}, []string{"never fires"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1), Add: n(1)}}, []string{"one of count and add"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *"}}, []string{"one of count and add"}},
+		{[]Entry{{Line: 3, Cron: "0 8 * * *", Add: n(0)}}, []string{"add must not be 0"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(-1)}}, []string{"must not be negative"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1), Zone: "Mars/Olympus"}}, []string{"no time zone such as"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1), From: "tomorrow"}}, []string{"from", "no date such as"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1), From: "2026-12-02", Until: "2026-12-01"}}, []string{"is before from"}},
 		{[]Entry{{Line: 3, Cron: "0 8 29 2 *", Count: n(1), From: "2025-01-01", Until: "2025-12-31"}}, []string{"never fires"}},
 		// Two that fire at once.
-		{[]Entry{{Line: 3, Cron: "30 8 * * *", Count: n(1)}, {Line: 9, Cron: "*/15 8 * * 1-5", Count: n(2)}}, []string{"line 9", "line 3", "08:30"}},
+		{[]Entry{{Line: 3, Cron: "30 8 * * *", Count: n(1)}, {Line: 9, Cron: "*/15 8 * * 1-5", Count: n(2)}}, []string{"line 9", "line 3"}},
 		{[]Entry{{Line: 3, Cron: "30 8 * * *", Count: n(1)}, {Line: 9, Cron: "30 8 * * *", Count: n(1)}}, []string{"line 9", "line 3"}},
 		{[]Entry{{Line: 3, Cron: "0 0 1 1 *", Count: n(1)}, {Line: 9, Cron: "@monthly", Add: n(1)}}, []string{"line 9", "line 3"}},
 		{[]Entry{{Line: 3, Cron: "0 8 * * *", Count: n(1)}, {Line: 9, Cron: "0 17 * * 1", Zone: "Asia/Tokyo", Count: n(2)}}, []string{"line 9", "line 3"}},
@@ -105,6 +107,32 @@ func TestMistakes(t *testing.T) {
 		Entry{Cron: "30 8 * * *", Count: n(6), Zone: "Asia/Tokyo"}, Entry{Cron: "45 9 * 1 *", Count: n(7), Zone: "Europe/Berlin"})
 	if err := fine.Across(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The example of a clash is one to come, where there is any.
+func TestExample(t *testing.T) {
+	now := at(t, "2026-11-25 09:00 +0000")
+	for _, c := range []struct {
+		a, b Entry
+		want string
+	}{
+		{Entry{Cron: "30 8 * * *"}, Entry{Cron: "*/15 8 * * 1-5"}, "2026-11-26 08:30"},
+		{Entry{Cron: "0 12 25 11 *"}, Entry{Cron: "0 12 * * *"}, "2026-11-25 12:00"},
+		{Entry{Cron: "30 8 * * *", From: "2027-03-01"}, Entry{Cron: "30 8 * * *"}, "2027-03-01 08:30"},
+		{Entry{Cron: "30 8 * * *", Until: "2025-12-31"}, Entry{Cron: "30 8 * * *", From: "2025-12-30"}, "2025-12-30 08:30"}, // none to come
+		{Entry{Cron: "0 8 * * *"}, Entry{Cron: "0 17 * * 1", Zone: "Asia/Tokyo"}, "2026-11-30 08:00"},
+		{Entry{Cron: "0 8 * * *", Until: "2025-12-31"}, Entry{Cron: "0 17 * * *", Zone: "Asia/Tokyo"}, "2024-01-01 08:00"},
+	} {
+		c.a.Line, c.b.Line, c.a.Count, c.b.Count = 3, 9, n(1), n(2)
+		s, err := Parse([]Entry{c.a, c.b})
+		if err == nil {
+			err = s.Across()
+		}
+		var wrong *Error
+		if !errors.As(err, &wrong) || wrong.Line != 9 || wrong.Example(now) != "fires at the same time as line 3, and only one of them can hold, such as on "+c.want {
+			t.Errorf("%v: %q, want %s", c, wrong.Example(now), c.want)
+		}
 	}
 }
 
