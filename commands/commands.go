@@ -143,6 +143,7 @@ func newApp(env Env) *cli.App {
 	for _, cmd := range app.Commands {
 		harden(cmd)
 		if slices.Contains(ticks(), cmd.Name) {
+			watch(h, cmd)
 			hush(cmd, !terminal(env.Stderr))
 		}
 	}

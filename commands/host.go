@@ -29,7 +29,10 @@ import (
 )
 
 // host is the machine that a command runs on.
-type host struct{ env Env }
+type host struct {
+	env Env
+	cfg *config.Config // what a command has loaded; nil before
+}
 
 // load reads the configuration that the flags name.
 func (h *host) load(c *cli.Context) (*config.Config, error) {
@@ -37,7 +40,8 @@ func (h *host) load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return h.loadFile(path)
+	h.cfg, err = h.loadFile(path)
+	return h.cfg, err
 }
 
 func (h *host) loadFile(path string) (*config.Config, error) {

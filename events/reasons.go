@@ -100,6 +100,11 @@ const (
 	ClockJumped        Reason = "CLOCK_JUMPED"
 )
 
+// Watching over adt itself.
+const (
+	RunUnrecorded Reason = "RUN_UNRECORDED"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -179,6 +184,7 @@ func Meanings() []Meaning {
 		{StateFailed, Error, "a state file could not be read or written; nothing was done that depends on it"},
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
+		{RunUnrecorded, Warn, "a command could not leave the record of its run that `adt cron check` reads; the run itself went on"},
 	}
 }
 

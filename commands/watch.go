@@ -1,0 +1,89 @@
+package commands
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"adt/events"
+	"adt/lock"
+	"adt/runs"
+)
+
+// watch makes a tick leave a record of its runs, for adt cron check. No fault of
+// the record is one of the run.
+func watch(h *host, tick *cli.Command) {
+	action := tick.Action
+	tick.Action = func(c *cli.Context) error {
+		if !isTick(c) {
+			return action(c)
+		}
+		r := h.beginRun(c.Command.Name)
+		err := action(c)
+		// Of two runs of a command, the one that has the lock tells how it goes.
+		if !errors.Is(err, lock.ErrHeld) {
+			r.end(exitCode(c.Context, err))
+		}
+		return err
+	}
+}
+
+// isTick reports whether a command was called as cron calls it: without flags that
+// make it something else.
+func isTick(c *cli.Context) bool {
+	other := func(flag string) bool { return flag != "json" }
+	return !c.Args().Present() && !slices.ContainsFunc(c.LocalFlagNames(), other)
+}
+
+// run is one run of a tick, while it lasts.
+type run struct {
+	h       *host
+	command string
+	folder  runs.Folder // "" where there is no place for records
+	record  runs.Record
+}
+
+func (h *host) beginRun(command string) *run {
+	r := &run{h: h, command: command, record: runs.Record{Started: time.Now()}}
+	r.place()
+	if r.folder != "" {
+		_ = r.folder.Begin(command, r.record.Started) // the end says why
+	}
+	return r
+}
+
+// place finds the runtime directory without the configuration, so that a run that
+// could not read it is recorded too. The first run of all makes the directory.
+func (r *run) place() {
+	runtime := filepath.Join(r.h.env.Getenv("HOME"), "runtime")
+	if info, err := os.Stat(runtime); err == nil && info.IsDir() && filepath.IsAbs(runtime) {
+		r.folder = runsFolder(runtime)
+	}
+}
+
+func runsFolder(runtime string) runs.Folder { return runs.Folder(filepath.Join(runtime, "runs")) }
+
+func (r *run) end(exit int) {
+	r.record.Ended, r.record.Exit = time.Now(), exit
+	if r.place(); r.folder != "" {
+		r.fault(events.RunUnrecorded, r.folder.End(r.command, r.record))
+	}
+}
+
+// fault says once an hour that something around the run failed.
+func (r *run) fault(reason events.Reason, err error) {
+	if err == nil || r.h.cfg == nil {
+		return // without a configuration nobody knows where to say it, and the run has failed
+	}
+	now := time.Now()
+	log, openErr := events.Open(eventsFolder(r.h.cfg))
+	if openErr != nil || log.Recent(now.Add(-quiet), now)[events.Matter{Reason: reason}] {
+		return // the run says by itself that it cannot write
+	}
+	s := &site{cfg: r.h.cfg, log: log}
+	s.recorder(r.h.logger(r.h.cfg), terminal(r.h.env.Stderr), r.command)(reason, "", err.Error())
+}
