@@ -74,16 +74,23 @@ func (r *run) end(exit int) {
 	}
 }
 
-// fault says once an hour that something around the run failed.
+// fault is something around the run that failed; the run is none the worse for it.
 func (r *run) fault(reason events.Reason, err error) {
-	if err == nil || r.h.cfg == nil {
-		return // without a configuration nobody knows where to say it, and the run has failed
+	if err != nil {
+		r.h.sayOnce(r.command, reason, err.Error())
+	}
+}
+
+// sayOnce records an event, unless it was recorded within the hour.
+func (h *host) sayOnce(command string, reason events.Reason, text string) {
+	if h.cfg == nil {
+		return // without a configuration nobody knows where to say it, and the command has failed
 	}
 	now := time.Now()
-	log, openErr := events.Open(eventsFolder(r.h.cfg))
-	if openErr != nil || log.Recent(now.Add(-quiet), now)[events.Matter{Reason: reason}] {
-		return // the run says by itself that it cannot write
+	log, err := events.Open(eventsFolder(h.cfg))
+	if err != nil || log.Recent(now.Add(-quiet), now)[events.Matter{Reason: reason}] {
+		return // the command says by itself that it cannot write
 	}
-	s := &site{cfg: r.h.cfg, log: log}
-	s.recorder(r.h.logger(r.h.cfg), terminal(r.h.env.Stderr), r.command)(reason, "", err.Error())
+	s := &site{cfg: h.cfg, log: log}
+	s.recorder(h.logger(h.cfg), terminal(h.env.Stderr), command)(reason, "", text)
 }

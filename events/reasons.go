@@ -103,6 +103,7 @@ const (
 // Watching over adt itself.
 const (
 	RunUnrecorded Reason = "RUN_UNRECORDED"
+	CronFault     Reason = "CRON_FAULT"
 )
 
 // Meaning is one row of the table in the README, which is made from it.
@@ -185,6 +186,7 @@ func Meanings() []Meaning {
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
 		{RunUnrecorded, Warn, "a command could not leave the record of its run that `adt cron check` reads; the run itself went on"},
+		{CronFault, Warn, "`adt cron check` found that cron does not run adt as it should"},
 	}
 }
 
