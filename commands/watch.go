@@ -1,10 +1,12 @@
 package commands
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -14,8 +16,8 @@ import (
 	"adt/runs"
 )
 
-// watch makes a tick leave a record of its runs, for adt cron check. No fault of
-// the record is one of the run.
+// watch makes a tick leave a record of its runs, for adt cron check, and from the
+// records of all the metrics. No fault of these is one of the run.
 func watch(h *host, tick *cli.Command) {
 	action := tick.Action
 	tick.Action = func(c *cli.Context) error {
@@ -45,10 +47,16 @@ type run struct {
 	command string
 	folder  runs.Folder // "" where there is no place for records
 	record  runs.Record
+	site    *site // nil before it is opened
+
+	mu     sync.Mutex
+	facts  facts
+	totals map[string]int
 }
 
 func (h *host) beginRun(command string) *run {
-	r := &run{h: h, command: command, record: runs.Record{Started: time.Now()}}
+	r := &run{h: h, command: command, record: runs.Record{Started: time.Now()}, totals: map[string]int{}}
+	h.run = r
 	r.place()
 	if r.folder != "" {
 		_ = r.folder.Begin(command, r.record.Started) // the end says why
@@ -69,8 +77,22 @@ func runsFolder(runtime string) runs.Folder { return runs.Folder(filepath.Join(r
 
 func (r *run) end(exit int) {
 	r.record.Ended, r.record.Exit = time.Now(), exit
-	if r.place(); r.folder != "" {
-		r.fault(events.RunUnrecorded, r.folder.End(r.command, r.record))
+	if r.site != nil {
+		if left, known := quotaLeft(r.site.Servers); known {
+			r.facts.Quota = &left
+		}
+	}
+	if r.place(); r.folder == "" {
+		return
+	}
+	var err error
+	if r.record.Facts, err = json.Marshal(r.facts); err == nil {
+		r.record.Totals = r.totals
+		err = r.folder.End(r.command, r.record)
+	}
+	r.fault(events.RunUnrecorded, err)
+	if r.site != nil && r.site.cfg.Metrics.Textfile != "" {
+		r.fault(events.MetricsFailed, r.writeMetrics())
 	}
 }
 

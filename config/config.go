@@ -34,6 +34,7 @@ type Config struct {
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	Metrics      Metrics      `toml:"metrics" doc:"Figures for Prometheus, of the fleet and of adt itself."`
 	Cron         Cron         `toml:"cron" doc:"What adt cron install writes besides the commands."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.

@@ -104,6 +104,7 @@ const (
 const (
 	RunUnrecorded Reason = "RUN_UNRECORDED"
 	CronFault     Reason = "CRON_FAULT"
+	MetricsFailed Reason = "METRICS_FAILED"
 )
 
 // Meaning is one row of the table in the README, which is made from it.
@@ -187,6 +188,7 @@ func Meanings() []Meaning {
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
 		{RunUnrecorded, Warn, "a command could not leave the record of its run that `adt cron check` reads; the run itself went on"},
 		{CronFault, Warn, "`adt cron check` found that cron does not run adt as it should"},
+		{MetricsFailed, Warn, "the file of metrics could not be written; the run itself went on"},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,6 +29,9 @@ type Record struct {
 	Ended     time.Time `json:"ended"`
 	Exit      int       `json:"exit"`
 	Succeeded time.Time `json:"succeeded,omitzero"` // when the last run that succeeded ended; zero is never
+
+	Facts  json.RawMessage `json:"facts,omitempty"`  // what the run found out, as the command has it
+	Totals map[string]int  `json:"totals,omitempty"` // what all runs have counted; at End, what this one has
 }
 
 // Succeeded reports whether an exit code is that of a run that did its work:
@@ -53,17 +57,23 @@ func (f Folder) Begin(command string, now time.Time) error {
 	return f.write(command+".begun.json", begun{Version, now})
 }
 
-// End records how a run ended. What it has of the last success is kept where this
-// run was none.
+// End records how a run ended. The last success is kept where this run was none, and
+// its counts are added to those of the runs before.
 func (f Folder) End(command string, r Record) error {
-	r.Version = Version
+	var before Record
+	f.read(command+".json", &before)
+	r.Version, r.Succeeded = Version, before.Succeeded
 	if Succeeded(r.Exit) {
 		r.Succeeded = r.Ended
-	} else {
-		var before Record
-		f.read(command+".json", &before)
-		r.Succeeded = before.Succeeded
 	}
+	totals := maps.Clone(before.Totals)
+	if totals == nil {
+		totals = map[string]int{}
+	}
+	for what, n := range r.Totals {
+		totals[what] += n
+	}
+	r.Totals = totals
 	return f.write(command+".json", r)
 }
 

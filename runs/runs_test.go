@@ -3,6 +3,7 @@ package runs
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ func minute(n int) time.Time { return time.Date(2026, 12, 1, 8, n, 0, 0, time.UT
 
 func TestLast(t *testing.T) {
 	f := Folder(filepath.Join(t.TempDir(), "runtime", "runs"))
-	if l := f.Last("scale"); l != (Last{}) {
+	if l := f.Last("scale"); !reflect.DeepEqual(l, Last{}) {
 		t.Errorf("never ran: %+v", l)
 	}
 	step := func(err error) {
@@ -43,7 +44,7 @@ func TestLast(t *testing.T) {
 	expect(Last{Record: Record{Version: 1, Started: minute(4), Ended: minute(5), Exit: 1, Succeeded: minute(2)}, Begun: minute(3)})
 	step(f.End("scale", Record{Started: minute(6), Ended: minute(7), Exit: 3}))
 	expect(Last{Record: Record{Version: 1, Started: minute(6), Ended: minute(7), Exit: 3, Succeeded: minute(7)}, Begun: minute(3)})
-	if l := f.Last("healthcheck"); l != (Last{}) {
+	if l := f.Last("healthcheck"); !reflect.DeepEqual(l, Last{}) {
 		t.Errorf("another command: %+v", l)
 	}
 	if left, _ := filepath.Glob(filepath.Join(string(f), ".*")); len(left) > 0 {
@@ -58,7 +59,7 @@ func TestGarbage(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(string(f), "scale.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if l := f.Last("scale"); l != (Last{}) {
+		if l := f.Last("scale"); !reflect.DeepEqual(l, Last{}) {
 			t.Errorf("%q: %+v", text, l)
 		}
 		if err := f.End("scale", Record{Ended: minute(1), Exit: 1}); err != nil {
@@ -67,6 +68,24 @@ func TestGarbage(t *testing.T) {
 		if l := f.Last("scale"); l.Exit != 1 || !l.Succeeded.IsZero() {
 			t.Errorf("%q: %+v", text, l)
 		}
+	}
+}
+
+// Counts grow from run to run; facts are of the last one.
+func TestTotals(t *testing.T) {
+	f := Folder(t.TempDir())
+	for i, r := range []Record{
+		{Totals: map[string]int{"a": 1, "b": 2}, Facts: []byte(`{"x":1}`)},
+		{Exit: 1, Totals: map[string]int{"b": 3}},
+		{Facts: []byte(`{"x":2}`)},
+	} {
+		if err := f.End("scale", r); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	l := f.Last("scale")
+	if d := cmp.Diff(map[string]int{"a": 1, "b": 5}, l.Totals); d != "" || string(l.Facts) != `{"x":2}` {
+		t.Errorf("%s, %s", d, l.Facts)
 	}
 }
 
