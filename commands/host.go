@@ -127,9 +127,8 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 		a.Addresses = h.env.Addresses
 	}
 	s.Autoscaler = a
-	if s.run = h.run; s.run != nil {
-		s.run.site = s
-	}
+	s.run = h.run
+	s.run.opened(c.Context, s)
 	s.guest = func(shard int) (*site, error) {
 		other := *cfg
 		other.Autoscaler.Number = shard

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -12,12 +13,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"adt/events"
+	"adt/heartbeat"
 	"adt/lock"
 	"adt/runs"
 )
 
 // watch makes a tick leave a record of its runs, for adt cron check, and from the
-// records of all the metrics. No fault of these is one of the run.
+// records of all the metrics, and tells its monitor. No fault of these is one of the
+// run.
 func watch(h *host, tick *cli.Command) {
 	action := tick.Action
 	tick.Action = func(c *cli.Context) error {
@@ -27,8 +30,10 @@ func watch(h *host, tick *cli.Command) {
 		r := h.beginRun(c.Command.Name)
 		err := action(c)
 		// Of two runs of a command, the one that has the lock tells how it goes.
-		if !errors.Is(err, lock.ErrHeld) {
-			r.end(exitCode(c.Context, err))
+		if errors.Is(err, lock.ErrHeld) {
+			r.abandon()
+		} else {
+			r.end(c.Context, exitCode(c.Context, err))
 		}
 		return err
 	}
@@ -47,7 +52,8 @@ type run struct {
 	command string
 	folder  runs.Folder // "" where there is no place for records
 	record  runs.Record
-	site    *site // nil before it is opened
+	site    *site          // nil before it is opened
+	beat    *heartbeat.Run // nil where no monitor is to be told
 
 	mu     sync.Mutex
 	facts  facts
@@ -75,13 +81,25 @@ func (r *run) place() {
 
 func runsFolder(runtime string) runs.Folder { return runs.Folder(filepath.Join(runtime, "runs")) }
 
-func (r *run) end(exit int) {
+func (r *run) abandon() {
+	if r.beat != nil {
+		r.beat.Abandon()
+	}
+}
+
+func (r *run) end(ctx context.Context, exit int) {
 	r.record.Ended, r.record.Exit = time.Now(), exit
 	if r.site != nil {
 		if left, known := quotaLeft(r.site.Servers); known {
 			r.facts.Quota = &left
 		}
 	}
+	r.leave()
+	r.told(ctx, runs.Succeeded(exit)) // last, as it may take its time
+}
+
+// leave writes the record of the run and the metrics.
+func (r *run) leave() {
 	if r.place(); r.folder == "" {
 		return
 	}
