@@ -236,21 +236,29 @@ func replacedPlaces(found []cron.Migrated) string {
 	return strings.Join(places, ", ")
 }
 
-// apply shows the differences and makes the changes; those to nothing are left out.
+// apply makes the changes and shows them; those to nothing are left out. When one
+// fails, those before it are undone: lines must not go and none come in their place.
 func (h *host) apply(dry bool, edits ...*edit) (changed int, err error) {
+	var done []*edit
 	for _, e := range edits {
 		if e == nil || e.text == e.Text {
 			continue
 		}
-		changed++
 		if !dry {
-			if err := e.set(e.text); err != nil {
-				return changed, err
-			}
+			err = e.set(e.text)
 		}
+		if err != nil {
+			for _, d := range done {
+				err = errors.Join(err, d.set(d.Text))
+			}
+			return 0, err
+		}
+		done = append(done, e)
+	}
+	for _, e := range done {
 		fmt.Fprintf(h.env.Stdout, "%s:\n%s", e.Name, cron.Diff(e.Text, e.text))
 	}
-	return changed, nil
+	return len(done), nil
 }
 
 func runCronUninstall(h *host, c *cli.Context) error {

@@ -237,6 +237,14 @@ func TestCronMigrate(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(m.root, systemFile)); err == nil || m.tabs.own != own {
 		t.Error("a dry run wrote something")
 	}
+	// Where adt's lines cannot be written, the original's stay in force.
+	folder := m.tabs.folder
+	m.tabs.folder += "x"
+	m.run(1, "cron", "install", "--migrate")
+	if m.tabs.own != own || m.out.Len() > 0 {
+		t.Errorf("it said %s and left %s", &m.out, m.tabs.own)
+	}
+	m.tabs.folder = folder
 	said := m.run(0, "cron", "install", "--migrate")
 	m.expect(said, "the crontab of agile:2: replaced by adt scale: */2")
 	m.expect(said, "the crontab of agile:4: stays, no line of adt does what UpdateSoftware.sh does")
