@@ -51,6 +51,15 @@ const (
 	Destroyed Phase = "destroyed" // until the listing no longer shows it
 )
 
+// BuildPhases and TerminationPhases are all phases in their order.
+func BuildPhases() []Phase {
+	return []Phase{Named, Created, Addressed, Ready, Configured, Serving, InDNS, Condemned}
+}
+
+func TerminationPhases() []Phase {
+	return []Phase{Waiting, Decided, Draining, Drained, Down, Destroyed}
+}
+
 // Build is the record AUTOSCALINGMONITOR:<n>: one webserver on its way from a
 // name to the public. All times are steady time (see rundir.Steady).
 type Build struct {

@@ -13,10 +13,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -38,8 +36,10 @@ type Env struct {
 	Getenv   func(string) string
 	Hostname string
 	Clocks   func() (rundir.Instant, error)
-	Root     fs.FS                        // the machine's files, to be read only
-	Crontab  func(context.Context) string // the user's own crontab; "" is none
+	Root     fs.FS // the machine's files, to be read only
+	Crontab  Crontab
+	Uid      int                    // of the user
+	Program  func() (string, error) // where this adt is
 	// Addresses are those of this machine.
 	Addresses func() ([]netip.Addr, error)
 	// Dial, where set, is the way to the machines in place of the network.
@@ -53,7 +53,7 @@ type Env struct {
 func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
-		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses}
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: systemCrontab{}, Uid: os.Geteuid(), Program: os.Executable, Addresses: readAddresses}
 }
 
 // readAddresses returns the addresses of this machine's interfaces, without those
@@ -80,17 +80,6 @@ func readAddresses() ([]netip.Addr, error) {
 		}
 	}
 	return all, nil
-}
-
-// readCrontab asks the crontab program, as others may not read its files.
-func readCrontab(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "crontab", "-l").Output()
-	if err != nil {
-		return "" // no crontab, or no such program
-	}
-	return string(out)
 }
 
 // terminal reports whether a person is at that stream.
@@ -133,7 +122,7 @@ func newApp(env Env) *cli.App {
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), scheduleCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
-			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
+			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -145,6 +134,7 @@ func newApp(env Env) *cli.App {
 	for _, cmd := range app.Commands {
 		harden(cmd)
 		if slices.Contains(ticks(), cmd.Name) {
+			watch(h, cmd)
 			hush(cmd, !terminal(env.Stderr))
 		}
 	}

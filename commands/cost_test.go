@@ -43,7 +43,7 @@ func TestCostOfAChange(t *testing.T) {
 		"no prices":            {struct{ provider.Servers }{}, 3, ""},
 		"the vendor is silent": {shop{err: errors.New("shop: closed")}, 3, "what it would cost is not known: shop: closed\n"},
 	} {
-		s := &site{Autoscaler: &autoscaler.Autoscaler{Servers: stepServers{test.vendor, nil}}}
+		s := &site{Autoscaler: &autoscaler.Autoscaler{Servers: stepServers{Servers: test.vendor}}}
 		if got := s.describeChange(t.Context(), test.more); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}

@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +102,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 		err = checkSchedule(cfg)
 	}
 	if err != nil {
-		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(ctx, h)...)
+		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(h), examineCrontab(ctx, h))
 	}
 	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
 	all = append(all, examineVendors(ctx, cfg)...)
@@ -113,7 +111,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	if cfg.Autoscaler.Number == 0 {
 		return append(all, fine("cron", "not asked: nothing runs from it on the build machine"))
 	}
-	return append(all, examineCron(ctx, h)...)
+	return append(all, examineCron(h), examineCrontab(ctx, h))
 }
 
 func examineKey(cfg *config.Config) finding {
@@ -247,48 +245,4 @@ func examineClock() finding {
 		return wrong("clock", "run a time service, such as systemd-timesyncd or chrony", "the kernel says that nobody keeps it right")
 	}
 	return fine("clock", "kept right")
-}
-
-func examineCron(ctx context.Context, h *host) []finding {
-	running := wrong("cron", "install and start it: apt install cron", "no cron is running")
-	names, err := fs.Glob(h.env.Root, "proc/[0-9]*/comm")
-	if err == nil {
-		for _, name := range names {
-			comm, err := fs.ReadFile(h.env.Root, name)
-			if err == nil && slices.Contains([]string{"cron", "crond"}, strings.TrimSpace(string(comm))) {
-				running = fine("cron", "running, pid %s", strings.Split(name, "/")[1])
-				break
-			}
-		}
-	}
-	return []finding{running, examineCrontab(ctx, h)}
-}
-
-// examineCrontab looks for the three ticks wherever cron would.
-func examineCrontab(ctx context.Context, h *host) finding {
-	var text strings.Builder
-	files, _ := fs.Glob(h.env.Root, "etc/cron.d/*")
-	for _, name := range append(files, "etc/crontab") {
-		data, err := fs.ReadFile(h.env.Root, name)
-		if err == nil {
-			text.Write(append(data, '\n'))
-		}
-	}
-	text.WriteString(h.env.Crontab(ctx))
-	if none := missingTicks(text.String()); len(none) > 0 {
-		return wrong("crontab", "see crontab.example", "no line runs adt %s", strings.Join(none, ", adt "))
-	}
-	return fine("crontab", "runs adt %s", strings.Join(ticks(), ", adt "))
-}
-
-// missingTicks returns the ticks that no line of a crontab runs.
-func missingTicks(crontab string) []string {
-	var none []string
-	for _, tick := range ticks() {
-		runs := regexp.MustCompile(`(?m)^[^#\n]*\badt( +(-c|--config)[ =]\S+)? +` + tick + `\b`)
-		if !runs.MatchString(crontab) {
-			none = append(none, tick)
-		}
-	}
-	return none
 }

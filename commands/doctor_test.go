@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"testing"
 	"testing/fstest"
 )
@@ -21,8 +20,8 @@ func TestCronIsFound(t *testing.T) {
 		"commented out":   {fstest.MapFS{}, "#" + lines, false, false},
 		"another program": {fstest.MapFS{"proc/7/comm": file("cronie-next\n")}, "* * * * * badt scale\n* * * * * adt healthchecks\n* * * * * adt reboot-if-done\n", false, false},
 	} {
-		h := &host{env: Env{Root: test.root, Crontab: func(context.Context) string { return test.crontab }}}
-		got := examineCron(t.Context(), h)
+		h := &host{env: Env{Root: test.root, Crontab: &crontabFiles{own: test.crontab}}}
+		got := []finding{examineCron(h), examineCrontab(t.Context(), h)}
 		if got[0].OK != test.cron || got[1].OK != test.crontok {
 			t.Errorf("%s: %+v", name, got)
 		}

@@ -41,6 +41,7 @@ func runHealthcheck(h *host, c *cli.Context) error {
 		report, err = onShards(c.Context, s, func(ctx context.Context, s *site) (autoscaler.HealthReport, error) { return s.Health(ctx) })
 		if err == nil {
 			s.keepHistory(report.Figures)
+			s.run.saw(report.Figures)
 		}
 	}
 	if err != nil {

@@ -29,7 +29,11 @@ import (
 )
 
 // host is the machine that a command runs on.
-type host struct{ env Env }
+type host struct {
+	env Env
+	cfg *config.Config // what a command has loaded; nil before
+	run *run           // where the command is a tick
+}
 
 // load reads the configuration that the flags name.
 func (h *host) load(c *cli.Context) (*config.Config, error) {
@@ -37,7 +41,8 @@ func (h *host) load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return h.loadFile(path)
+	h.cfg, err = h.loadFile(path)
+	return h.cfg, err
 }
 
 func (h *host) loadFile(path string) (*config.Config, error) {
@@ -59,6 +64,7 @@ type site struct {
 	log    *events.Log
 	offset time.Duration // wall clock minus steady time
 	guest  func(shard int) (*site, error)
+	run    *run // where the command is a tick
 
 	highest int // number of an autoscaler whose machine the provider has shown; 0 is none
 }
@@ -89,7 +95,7 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 		return nil, err
 	}
 	s := &site{cfg: cfg, log: log}
-	record := s.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name)
+	record := h.counted(s.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name))
 	dir, err := rundir.Open(cfg.RuntimeDir(), h.env.Step, func(name, aside string, cause error) {
 		record(events.RecordCorrupt, "", fmt.Sprintf("%s was set aside as %s: %v", name, aside, cause))
 	})
@@ -120,11 +126,13 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 		a.Addresses = h.env.Addresses
 	}
 	s.Autoscaler = a
+	s.run = h.run
+	s.run.opened(c.Context, s)
 	s.guest = func(shard int) (*site, error) {
 		other := *cfg
 		other.Autoscaler.Number = shard
 		g := &site{cfg: &other, log: log, offset: offset}
-		record := g.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name)
+		record := h.counted(g.recorder(h.logger(cfg), terminal(h.env.Stderr), c.Command.Name))
 		folder := filepath.Join(cfg.RuntimeDir(), autoscaler.GuestFolder(shard))
 		dir, err := rundir.Open(folder, h.env.Step, func(name, aside string, cause error) {
 			record(events.RecordCorrupt, "", fmt.Sprintf("%s was set aside as %s: %v", name, aside, cause))
@@ -147,6 +155,7 @@ func (h *host) openSite(c *cli.Context, cfg *config.Config) (*site, error) {
 func onShards[R any](ctx context.Context, s *site, run func(context.Context, *site) (R, error)) (R, error) {
 	var report R
 	kept, held := s.Keep(ctx)
+	s.run.kept(kept)
 	var own error
 	var wg sync.WaitGroup
 	errs := make([]error, len(kept))
@@ -206,8 +215,8 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 	render := sync.OnceValues(func() (renderer, error) { return userData(cfg, authorized) })
 	return &autoscaler.Autoscaler{
 		Settings: h.settings(cfg),
-		Servers:  stepServers{servers, h.step},
-		DNS:      stepDNS{dns, h.step},
+		Servers:  stepServers{servers, h.step, h.run.called},
+		DNS:      stepDNS{dns, h.step, h.run.called},
 		Profiles: autoscaler.Profiles{Store: store, Bucket: cfg.ScalingBucket()},
 		SSH:      dialer,
 		Scarce:   scarcity(cfg, servers),

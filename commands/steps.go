@@ -12,15 +12,24 @@ import (
 type conn = net.Conn
 
 // stepServers tells Env.Step of every call that changes servers, before and
-// after it, so that tests can end the process in between.
+// after it, so that tests can end the process in between; and who counts them of
+// every call and its outcome.
 type stepServers struct {
 	provider.Servers
-	step func(string)
+	step   func(string)
+	called func(call string, err error)
+}
+
+func (s stepServers) List(ctx context.Context) ([]provider.Server, error) {
+	all, err := s.Servers.List(ctx)
+	s.called("list_servers", err)
+	return all, err
 }
 
 func (s stepServers) Create(ctx context.Context, spec provider.Spec) (provider.Server, error) {
 	s.step("create " + spec.Name)
 	server, err := s.Servers.Create(ctx, spec)
+	s.called("create_server", err)
 	s.step("created " + spec.Name)
 	return server, err
 }
@@ -28,6 +37,7 @@ func (s stepServers) Create(ctx context.Context, spec provider.Spec) (provider.S
 func (s stepServers) Destroy(ctx context.Context, id string) error {
 	s.step("destroy " + id)
 	err := s.Servers.Destroy(ctx, id)
+	s.called("destroy_server", err)
 	s.step("destroyed " + id)
 	return err
 }
@@ -35,12 +45,20 @@ func (s stepServers) Destroy(ctx context.Context, id string) error {
 // stepDNS does the same for records.
 type stepDNS struct {
 	provider.DNS
-	step func(string)
+	step   func(string)
+	called func(call string, err error)
+}
+
+func (s stepDNS) Records(ctx context.Context, name string) ([]provider.Record, error) {
+	all, err := s.DNS.Records(ctx, name)
+	s.called("list_records", err)
+	return all, err
 }
 
 func (s stepDNS) AddRecord(ctx context.Context, name string, address netip.Addr, ttl time.Duration) error {
 	s.step("add record " + address.String())
 	err := s.DNS.AddRecord(ctx, name, address, ttl)
+	s.called("add_record", err)
 	s.step("added record " + address.String())
 	return err
 }
@@ -48,6 +66,7 @@ func (s stepDNS) AddRecord(ctx context.Context, name string, address netip.Addr,
 func (s stepDNS) RemoveRecord(ctx context.Context, id string) error {
 	s.step("remove record " + id)
 	err := s.DNS.RemoveRecord(ctx, id)
+	s.called("remove_record", err)
 	s.step("removed record " + id)
 	return err
 }

@@ -284,6 +284,8 @@ func (c *Config) checkTogether(p *problems) {
 	}
 
 	c.checkAccounts(p)
+	c.checkMetrics(p)
+	c.checkHeartbeat(p)
 	atMost := func(key string, d Duration, limitKey string, limit Duration) {
 		if p.sound(key, limitKey) && d > limit {
 			p.add(key, "must be at most %s (%s), is %s", limitKey, limit, d)

@@ -34,6 +34,9 @@ type Config struct {
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	Metrics      Metrics      `toml:"metrics" doc:"Figures for Prometheus, of the fleet and of adt itself."`
+	Heartbeat    Heartbeat    `toml:"heartbeat" doc:"Monitors of cron jobs, which raise the alarm when they hear nothing."`
+	Cron         Cron         `toml:"cron" doc:"What adt cron install writes besides the commands."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -276,7 +279,9 @@ func defaults() Config {
 			OnlineMarkers: []string{"runtime/AUTOSCALED_WEBSERVER_ONLINE", "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"},
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
-		Reboot: Reboot{CycleLimit: 35 * minute},
+		Reboot:    Reboot{CycleLimit: 35 * minute},
+		Heartbeat: Heartbeat{Style: "path", Timeout: 5 * second},
+		Cron:      Cron{User: "root"},
 	}
 }
 

@@ -105,6 +105,14 @@ const (
 	ClockJumped        Reason = "CLOCK_JUMPED"
 )
 
+// Watching over adt itself.
+const (
+	RunUnrecorded Reason = "RUN_UNRECORDED"
+	CronFault     Reason = "CRON_FAULT"
+	MetricsFailed Reason = "METRICS_FAILED"
+	HeartbeatLost Reason = "HEARTBEAT_LOST"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -189,6 +197,10 @@ func Meanings() []Meaning {
 		{StateFailed, Error, "a state file could not be read or written; nothing was done that depends on it"},
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
+		{RunUnrecorded, Warn, "a command could not leave the record of its run that `adt cron check` reads; the run itself went on"},
+		{CronFault, Warn, "`adt cron check` found that cron does not run adt as it should"},
+		{HeartbeatLost, Warn, "a monitor of cron jobs could not be told of a run; the run itself went on"},
+		{MetricsFailed, Warn, "the file of metrics could not be written; the run itself went on"},
 	}
 }
 

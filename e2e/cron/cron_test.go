@@ -1,7 +1,7 @@
-// Package cron proves that adt does its work when the real cron starts it from
-// crontab.example: every minute, with cron's own environment, without a
-// terminal, and silent unless something is wrong. It holds tests only, apart
-// from package e2e since minutes pass in it.
+// Package cron proves that adt does its work when the real cron starts it, from
+// crontab.example or from what adt cron install writes: every minute, with cron's
+// own environment, without a terminal, and silent unless something is wrong. It
+// holds tests only, apart from package e2e since minutes pass in it.
 package cron
 
 import (
@@ -50,7 +50,7 @@ func needs(t *testing.T) {
 	case os.Geteuid() != 0:
 		lacks = "it is not root, who alone can put cron into a mount namespace of its own"
 	default:
-		for _, program := range []string{cronPath, "crontab", "unshare"} {
+		for _, program := range []string{cronPath, "crontab", "unshare", "nsenter"} {
 			if _, err := exec.LookPath(program); err != nil {
 				lacks = fmt.Sprintf("%s is not installed (apt install cron util-linux)", program)
 			}
@@ -297,15 +297,25 @@ crontab crontab.mine
 exec /usr/sbin/cron -f
 `
 
+// daemon is a real cron that runs, in a mount namespace of its own.
+type daemon struct {
+	pid  int
+	mail string // the folder of what it has mailed
+	dir  string // with cron.d in it
+}
+
 // startCron starts the real cron with the given table as root's own.
-func (s *site) startCron(t *testing.T, table string) (mail string) {
+func (s *site) startCron(t *testing.T, table string) daemon {
 	t.Helper()
 	dir := t.TempDir()
-	mail = filepath.Join(dir, "mail")
-	for _, d := range []string{mail, filepath.Join(dir, "cron.d"), filepath.Join(dir, "spool", "crontabs")} {
+	mail := filepath.Join(dir, "mail")
+	for _, d := range []string{mail, filepath.Join(dir, "spool", "crontabs")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "cron.d"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	program, err := os.ReadFile(cronPath)
 	if err != nil {
@@ -345,7 +355,37 @@ func (s *site) startCron(t *testing.T, table string) (mail string) {
 			t.Error(err)
 		}
 	})
-	return mail
+	await(t, "cron", atWork, func() error {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+		if err == nil && strings.TrimSpace(string(comm)) != "cron" {
+			said, _ := os.ReadFile(log.Name())
+			err = fmt.Errorf("%s is at work, it has said %s", comm, said)
+		}
+		return err
+	})
+	// cron compares times of whole seconds: what is changed in the second of its last
+	// look it does not see.
+	looked := time.Now().Unix()
+	await(t, "the next second", atWork, func() error {
+		if time.Now().Unix() == looked {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
+	return daemon{pid: cmd.Process.Pid, mail: mail, dir: dir}
+}
+
+// beside runs a command where cron sees its files.
+func (s *site) beside(t *testing.T, d daemon, args ...string) (out string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "nsenter", append([]string{fmt.Sprintf("--mount=/proc/%d/ns/mnt", d.pid), "--"}, args...)...)
+	cmd.Env = []string{"HOME=" + s.home, "PATH=/usr/bin:/bin"}
+	text, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
 }
 
 // endJobs ends what cron had started and left: a tick, or one that sleeps
@@ -402,13 +442,14 @@ func mails(t *testing.T, dir string) (out []string) {
 
 func TestFleetUnderCron(t *testing.T) {
 	needs(t)
+	t.Parallel() // it mostly waits for the next minute
 	s := newSite(t)
 	s.run(t, "scale", "--count", "2")
 	s.run(t, "scale")
 	s.run(t, "reboot-if-done") // ends the cycle, so that the next command is taken at once
 	s.awaitServing(t, 2, "", atWork)
 
-	mail := s.startCron(t, s.lines(t))
+	mail := s.startCron(t, s.lines(t)).mail
 	s.run(t, "scale", "--count", "4")
 	four := s.awaitServing(t, 4, "", ticks(1))
 
@@ -439,5 +480,92 @@ func TestFleetUnderCron(t *testing.T) {
 	}
 	if n := s.count(t, "STRIKE"); n != 2 {
 		t.Errorf("%d strikes, want 2 (so the second one was not mailed again)", n)
+	}
+}
+
+// original is a crontab as the original's InitialiseCron.sh leaves it, with a line of
+// the operator's; %s is a folder.
+const original = `MAILTO=''
+*/2 * * * * export HOME=/home/X1 && touch %[1]s/original; /home/X1/cron/PerformScalingFromCron.sh
+*/3 * * * * export HOME=/home/X1 && touch %[1]s/original; /home/X1/cron/DeadOrAliveFromCron.sh
+* * * * * touch %[1]s/mine
+`
+
+// What adt cron install writes, cron runs, along with what was there; adt cron check
+// sees it; and after adt cron uninstall it ends.
+func TestInstall(t *testing.T) {
+	needs(t)
+	t.Parallel()
+	s := newSite(t)
+	s.run(t, "scale", "--count", "1")
+	marks := t.TempDir()
+	d := s.startCron(t, fmt.Sprintf(original, marks))
+	adt := func(code int, args ...string) string {
+		t.Helper()
+		out, got := s.beside(t, d, append([]string{s.adt}, args...)...)
+		if got != code {
+			t.Fatalf("adt %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out)
+		}
+		return out
+	}
+	const table = "cron.d/adt"
+	write(t, filepath.Join(d.dir, table), fmt.Sprintf("MAILTO=ops\n* * * * * root touch %s/beside\n", marks), 0o644)
+	adt(1, "cron", "check")
+	adt(2, "cron", "install") // the original's lines are there
+	adt(0, "cron", "install", "--migrate")
+	own, _ := s.beside(t, d, "crontab", "-l")
+	if !strings.Contains(own, "\n#replaced by adt# */2") || !strings.Contains(own, "\n* * * * * touch") {
+		t.Errorf("the crontab is\n%s", own)
+	}
+	if out := adt(0, "cron", "install", "--migrate"); !strings.Contains(out, "already") {
+		t.Errorf("the second time it said\n%s", out)
+	}
+
+	s.awaitServing(t, 1, "", ticks(2))
+	await(t, "three ticks that succeeded", ticks(2), func() error {
+		for _, tick := range []string{"scale", "healthcheck", "reboot-if-done"} {
+			record, err := os.ReadFile(filepath.Join(s.home, "runtime", "runs", tick+".json"))
+			if err != nil || !strings.Contains(string(record), `"succeeded"`) {
+				return fmt.Errorf("%s: %s, %w", tick, record, err)
+			}
+		}
+		return nil
+	})
+	if out := adt(0, "cron", "check"); !strings.Contains(out, "all is well") || strings.Contains(out, "the line is new") {
+		t.Errorf("adt cron check says\n%s", out)
+	}
+	for mark, want := range map[string]bool{"mine": true, "beside": true, "original": false} {
+		if _, err := os.Stat(filepath.Join(marks, mark)); (err == nil) != want {
+			t.Errorf("%s has run: %v, want %v", mark, err == nil, want)
+		}
+	}
+	if sent := mails(t, d.mail); len(sent) > 0 {
+		t.Errorf("all was well, and cron mailed\n%s", strings.Join(sent, "\n"))
+	}
+
+	// The own crontab instead.
+	adt(2, "cron", "install", "--user")
+	adt(0, "cron", "uninstall")
+	if text, err := os.ReadFile(filepath.Join(d.dir, table)); err != nil || strings.Contains(string(text), "adt ") || !strings.Contains(string(text), "MAILTO=ops\n") {
+		t.Errorf("left is %s, %v", text, err)
+	}
+	adt(1, "cron", "check")
+	begun := filepath.Join(s.home, "runtime", "runs", "scale.begun.json")
+	adt(0, "cron", "install", "--user")
+	last, err := os.ReadFile(begun) // a tick of the old lines may be under way until the next one
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a tick from the own crontab", ticks(2), func() error {
+		now, err := os.ReadFile(begun)
+		if err == nil && string(now) == string(last) {
+			err = errors.New("none has begun")
+		}
+		return err
+	})
+	adt(0, "cron", "check")
+	adt(0, "cron", "uninstall", "--user")
+	if own, _ := s.beside(t, d, "crontab", "-l"); strings.Contains(own, "adt scale") || !strings.Contains(own, "\n* * * * * touch") {
+		t.Errorf("the crontab is\n%s", own)
 	}
 }
