@@ -100,6 +100,13 @@ const (
 	ClockJumped        Reason = "CLOCK_JUMPED"
 )
 
+// Telling people.
+const (
+	NotifySent    Reason = "NOTIFY_SENT"
+	NotifyFailed  Reason = "NOTIFY_FAILED"
+	NotifyDropped Reason = "NOTIFY_DROPPED"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -179,6 +186,9 @@ func Meanings() []Meaning {
 		{StateFailed, Error, "a state file could not be read or written; nothing was done that depends on it"},
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
+		{NotifySent, Info, "a message of `adt notify` was delivered"},
+		{NotifyFailed, Warn, "a message could not be delivered; it is kept and tried again (`adt notify status`)"},
+		{NotifyDropped, Error, "a message was given up after `notify.keep`, or nobody is configured any more to get it"},
 	}
 }
 
