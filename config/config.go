@@ -34,6 +34,7 @@ type Config struct {
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	Notify       Notify       `toml:"notify" doc:"Who is told what happens, by adt notify; nobody, unless a recipient is set below."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -277,6 +278,7 @@ func defaults() Config {
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
 		Reboot: Reboot{CycleLimit: 35 * minute},
+		Notify: notifyDefaults(),
 	}
 }
 

@@ -41,7 +41,7 @@ func (w Webhook) Deliver(ctx context.Context, l Letter) error {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(l.JSON))
 	if err != nil {
-		return w.failed(errors.New("notify.webhook.url is no address"), "") // the cause would quote it
+		return w.failed(errors.New("notify.webhook is no address"), "") // the cause would quote it
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "adt")
@@ -91,11 +91,11 @@ func (w Webhook) quote(said []byte) string {
 func refusal(r *http.Response) string {
 	switch code := r.StatusCode; {
 	case code == http.StatusNotFound || code == http.StatusGone:
-		return "nobody listens at this URL any more: make a new webhook there and set notify.webhook.url"
+		return "nobody listens at this URL any more: make a new webhook there and set notify.webhook"
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return "the URL is not allowed to post: make a new webhook there and set notify.webhook.url"
+		return "the URL is not allowed to post: make a new webhook there and set notify.webhook"
 	case code/100 == 3:
-		return "redirects are not followed, as the URL is a secret: set notify.webhook.url to where it leads"
+		return "redirects are not followed, as the URL is a secret: set notify.webhook to where it leads"
 	case code == http.StatusTooManyRequests:
 		return "there were too many messages for it: lower notify.per_hour"
 	case code/100 == 5:
@@ -110,7 +110,7 @@ func hintOf(err error) string {
 	case errors.As(err, &authority):
 		return "set notify.ca to the file with the certificate of the server's authority"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, new(net.Error)):
-		return "is notify.webhook.url right, and does this machine reach it?"
+		return "is notify.webhook right, and does this machine reach it?"
 	}
 	return "the message is kept and tried again"
 }
