@@ -110,6 +110,10 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	all = append(all, examineVendors(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
+	all = append(all, examineNotify(ctx, cfg)...)
+	if cfg.Notify.On() {
+		return append(all, examineCron(ctx, h, "notify")...)
+	}
 	return append(all, examineCron(ctx, h)...)
 }
 
@@ -246,7 +250,8 @@ func examineClock() finding {
 	return fine("clock", "kept right")
 }
 
-func examineCron(ctx context.Context, h *host) []finding {
+// examineCron asks whether cron runs, and runs the ticks and more.
+func examineCron(ctx context.Context, h *host, more ...string) []finding {
 	running := wrong("cron", "install and start it: apt install cron", "no cron is running")
 	names, err := fs.Glob(h.env.Root, "proc/[0-9]*/comm")
 	if err == nil {
@@ -258,11 +263,11 @@ func examineCron(ctx context.Context, h *host) []finding {
 			}
 		}
 	}
-	return []finding{running, examineCrontab(ctx, h)}
+	return []finding{running, examineCrontab(ctx, h, append(ticks(), more...))}
 }
 
-// examineCrontab looks for the three ticks wherever cron would.
-func examineCrontab(ctx context.Context, h *host) finding {
+// examineCrontab looks for what has to be run wherever cron would.
+func examineCrontab(ctx context.Context, h *host, wanted []string) finding {
 	var text strings.Builder
 	files, _ := fs.Glob(h.env.Root, "etc/cron.d/*")
 	for _, name := range append(files, "etc/crontab") {
@@ -272,16 +277,16 @@ func examineCrontab(ctx context.Context, h *host) finding {
 		}
 	}
 	text.WriteString(h.env.Crontab(ctx))
-	if none := missingTicks(text.String()); len(none) > 0 {
+	if none := missingTicks(text.String(), wanted); len(none) > 0 {
 		return wrong("crontab", "see crontab.example", "no line runs adt %s", strings.Join(none, ", adt "))
 	}
-	return fine("crontab", "runs adt %s", strings.Join(ticks(), ", adt "))
+	return fine("crontab", "runs adt %s", strings.Join(wanted, ", adt "))
 }
 
-// missingTicks returns the ticks that no line of a crontab runs.
-func missingTicks(crontab string) []string {
+// missingTicks returns those of the commands that no line of a crontab runs.
+func missingTicks(crontab string, wanted []string) []string {
 	var none []string
-	for _, tick := range ticks() {
+	for _, tick := range wanted {
 		runs := regexp.MustCompile(`(?m)^[^#\n]*\badt( +(-c|--config)[ =]\S+)? +` + tick + `\b`)
 		if !runs.MatchString(crontab) {
 			none = append(none, tick)

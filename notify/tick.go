@@ -22,6 +22,7 @@ const (
 // Recipient is one who is told.
 type Recipient interface {
 	Name() string
+	Server() string // where letters go, without secrets
 	// Deliver returns nil only when the other side has taken the letter; its error is
 	// a *DeliveryError and holds no secret.
 	Deliver(context.Context, Letter) error
