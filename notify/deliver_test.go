@@ -1,9 +1,11 @@
 package notify_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -165,8 +167,53 @@ func TestMailIsCutOff(t *testing.T) {
 		<-t.Context().Done() // never answers
 		return nil
 	})
-	if err := mailTo(a, s.Port(), "starttls").Deliver(ctx, letter()); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
+	m := mailTo(a, s.Port(), "starttls")
+	m.Timeout = time.Hour
+	ended := make(chan error, 1)
+	go func() { ended <- m.Deliver(ctx, letter()) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(patience):
+		t.Error("it waits on")
+	}
+}
+
+// TestTakenIsTaken: a server that hangs up right after it took a letter has it,
+// and must not get it again.
+func TestTakenIsTaken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		lines := bufio.NewScanner(conn)
+		_, _ = io.WriteString(conn, "220 hello\r\n")
+		for letter := false; lines.Scan(); {
+			switch line := lines.Text(); {
+			case letter && line == ".":
+				_, _ = io.WriteString(conn, "250 taken\r\n")
+				return
+			case letter:
+			case line == "DATA":
+				letter = true
+				_, _ = io.WriteString(conn, "354 go on\r\n")
+			default:
+				_, _ = io.WriteString(conn, "250 fine\r\n")
+			}
+		}
+	}()
+	m := notify.Mail{Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port, Security: "none", From: "adt@example.com", To: "ops@example.com", Timeout: patience}
+	if err := m.Deliver(t.Context(), letter()); err != nil {
+		t.Error(err)
 	}
 }
 
