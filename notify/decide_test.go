@@ -111,6 +111,16 @@ func TestAMatterIsToldOnce(t *testing.T) {
 	p.want()
 }
 
+// What did not happen again since it was told does not go on.
+func TestOnlyWhatGoesOnIsToldAgain(t *testing.T) {
+	r := rules()
+	r.Quiet = 72 * time.Hour
+	p := tell(t, r)
+	p.tick(strike("a"))
+	p.pass(48 * time.Hour)
+	p.want("0s: new INFO STRIKE a")
+}
+
 func TestSeveralMattersOfATickAreOneMessage(t *testing.T) {
 	p := tell(t, rules())
 	p.tick(strike("a"), strike("b"), event(events.RebootFailed, ""), strike("a"))

@@ -258,6 +258,11 @@ func TestTheClockIsSet(t *testing.T) {
 	if got := mails.Mails(); len(got) != 1 || !strings.Contains(got[0].Text, "NEW: INFO STRIKE ws-a") || s.count(events.NotifyDropped) != 0 {
 		t.Errorf("%+v", got)
 	}
+	s.now = s.now.Add(time.Hour)
+	s.sound()
+	if got := mails.Mails(); len(got) != 2 || !strings.Contains(got[1].Text, "RECOVERED: INFO STRIKE ws-a") {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestOneRunAtATime(t *testing.T) {
