@@ -142,11 +142,20 @@ func (m Mail) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	text, _, _ := strings.Cut(said(err), ", affected ") // recipient and id, which are known
 	if m.Password != "" {
 		text = strings.ReplaceAll(text, m.Password, "***")
 	}
 	return &DeliveryError{Way: m.Name(), Text: m.Server() + ": " + oneLine(text), Hint: m.hint(err), cause: err}
+}
+
+// said is an error's text, without the address where that is said anyway.
+func said(err error) string {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return dial.Err.Error()
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 func (m Mail) hint(err error) string {

@@ -116,5 +116,5 @@ func hintOf(err error) string {
 }
 
 func (w Webhook) failed(err error, hint string) error {
-	return &DeliveryError{Way: w.Name(), Text: w.Server() + ": " + oneLine(err.Error()), Hint: hint, cause: err}
+	return &DeliveryError{Way: w.Name(), Text: w.Server() + ": " + oneLine(said(err)), Hint: hint, cause: err}
 }
