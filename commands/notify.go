@@ -170,7 +170,7 @@ type message struct {
 }
 
 func runNotify(h *host, c *cli.Context) error {
-	cfg, err := h.load(c)
+	n, cfg, err := h.openNotifier(c)
 	if err != nil {
 		return err
 	}
@@ -178,11 +178,10 @@ func runNotify(h *host, c *cli.Context) error {
 		if c.Bool("dry-run") || terminal(h.env.Stdout) {
 			fmt.Fprintf(h.env.Stdout, "nobody is told: set notify.mail.to or notify.webhook in %s\n", cfg.Path)
 		}
-		return nil
-	}
-	n, _, err := h.openNotifier(c)
-	if err != nil {
-		return err
+		if c.Bool("dry-run") {
+			return nil
+		}
+		return n.Retire()
 	}
 	if c.Bool("dry-run") {
 		return planNotify(h, c, n)

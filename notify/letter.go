@@ -18,6 +18,18 @@ type Sender struct {
 	Host       string `json:"host"`
 }
 
+func (s Sender) String() string {
+	if s.Autoscaler == 0 {
+		return s.Website + ", build machine"
+	}
+	return fmt.Sprintf("%s, autoscaler %d", s.Website, s.Autoscaler)
+}
+
+// place says in the first line of a text where it is from.
+func (s Sender) place() string {
+	return fmt.Sprintf("%s, build %s (%s)\n", s, s.Build, s.Host)
+}
+
 // Letter is a message as people and programs read it.
 type Letter struct {
 	ID      string
@@ -39,9 +51,9 @@ func Write(from Sender, m Message, offset time.Duration) Letter {
 			l.Level = n.Level
 		}
 	}
-	l.Subject = fmt.Sprintf("adt %s, autoscaler %d: %s %s", from.Website, from.Autoscaler, l.Level, headline(m.Notices))
+	l.Subject = fmt.Sprintf("adt %s: %s %s", from, l.Level, headline(m.Notices))
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, build %s, autoscaler %d (%s)\n", from.Website, from.Build, from.Autoscaler, from.Host)
+	b.WriteString(from.place())
 	for _, n := range m.Notices[:min(listed, len(m.Notices))] {
 		b.WriteString("\n" + n.text(from.Autoscaler, offset))
 	}
@@ -166,8 +178,8 @@ func slack(text string) string {
 // Trial is the letter of adt notify test.
 func Trial(from Sender, id string, now time.Time) Letter {
 	l := Letter{ID: id, Made: now, Level: Mandatory}
-	l.Subject = fmt.Sprintf("adt %s, autoscaler %d: a test", from.Website, from.Autoscaler)
-	l.Text = fmt.Sprintf("%s, build %s, autoscaler %d (%s)\n\nadt notify test sent this at %s. Messages arrive.\n", from.Website, from.Build, from.Autoscaler, from.Host, stamp(now))
+	l.Subject = fmt.Sprintf("adt %s: a test", from)
+	l.Text = from.place() + fmt.Sprintf("\nadt notify test sent this at %s. Messages arrive.\n", stamp(now))
 	l.JSON = l.encode(from, Message{}, 0)
 	return l
 }

@@ -97,7 +97,7 @@ func (r Rules) Decide(now time.Time, old State, found []events.Event, ways []str
 	var told []Notice
 	for _, e := range found {
 		if !own(e.Reason) {
-			s.Matters, told = r.take(now, s.Matters, told, e)
+			s.Matters, told = r.take(s.Matters, told, e)
 		}
 	}
 	s.Matters, told = r.review(now, s.Matters, told)
@@ -111,6 +111,9 @@ func (r Rules) Decide(now time.Time, old State, found []events.Event, ways []str
 		}
 		for _, n := range told {
 			w.add(n)
+		}
+		if _, known := old.Ways[name]; !known {
+			w.catchUp(r, now, s.Matters)
 		}
 		w.bound(r.KeepCount)
 		r.compose(now, &w, id)
@@ -131,7 +134,7 @@ func (r Rules) Decide(now time.Time, old State, found []events.Event, ways []str
 }
 
 // take opens, goes on with, or ends matters as an event says.
-func (r Rules) take(now time.Time, matters []Matter, told []Notice, e events.Event) ([]Matter, []Notice) {
+func (r Rules) take(matters []Matter, told []Notice, e events.Event) ([]Matter, []Notice) {
 	var open []Matter
 	for _, m := range matters {
 		if !m.ends(e) {
@@ -229,6 +232,15 @@ func (w *Way) add(n Notice) {
 		n.Kind = Over
 	}
 	w.Pending[i] = n
+}
+
+// catchUp tells a new recipient what others were told before and goes on.
+func (w *Way) catchUp(r Rules, now time.Time, matters []Matter) {
+	for _, m := range matters {
+		if !m.Told.IsZero() && m.Told.Before(now) && !ruleOf(m.Reason).once {
+			w.add(Notice{Still, r.level(m), "", m})
+		}
+	}
 }
 
 // bound gives the oldest notices up where too many wait.

@@ -141,9 +141,7 @@ func (n *Notifier) Run(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	for _, l := range lost {
-		n.Record(events.NotifyDropped, "", fmt.Sprintf("%s: a message with %d notices was given up after %d tries: %s", l.Way, len(l.Message.Notices), l.Message.Tries, oneLine(orNobody(l.Message.Error))))
-	}
+	n.giveUp(lost)
 	err = n.deliver(ctx, due, &state, &report)
 	for _, w := range state.Ways {
 		report.Waiting += len(w.Pending)
@@ -152,6 +150,32 @@ func (n *Notifier) Run(ctx context.Context) (Report, error) {
 		}
 	}
 	return report, err
+}
+
+// Retire ends it where nobody is told any more: what waited is given up, and who
+// is told again one day begins anew. Without a record it does nothing.
+func (n *Notifier) Retire() error {
+	if _, there, err := n.Dir.Exists(record); !there || err != nil {
+		return err
+	}
+	release, err := lock.Try(n.Dir.Path(lockFile), n.Now())
+	if err != nil {
+		return err
+	}
+	defer release()
+	state, _, err := n.Load()
+	if err != nil {
+		return err
+	}
+	_, lost := n.Rules.Decide(n.Now(), state, nil, nil, n.ID)
+	n.giveUp(lost)
+	return n.Dir.Remove(record)
+}
+
+func (n *Notifier) giveUp(lost []Loss) {
+	for _, l := range lost {
+		n.Record(events.NotifyDropped, "", fmt.Sprintf("%s: a message with %d notices was given up after %d tries: %s", l.Way, len(l.Message.Notices), l.Message.Tries, oneLine(orNobody(l.Message.Error))))
+	}
 }
 
 func orNobody(why string) string {

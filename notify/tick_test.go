@@ -314,3 +314,49 @@ func TestARecipientIsTakenAway(t *testing.T) {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
+
+func TestRetire(t *testing.T) {
+	a := authority(t)
+	mails := server(t, a, "starttls")
+	mails.Stop()
+	s := newSite(t, mailTo(a, mails.Port(), "starttls"))
+	if err := s.Retire(); err != nil {
+		t.Error(err)
+	}
+	s.record(events.Strike, "ws-a", "why")
+	_, _ = s.tick()
+	if err := errors.Join(s.Retire(), s.Retire()); err != nil {
+		t.Error(err)
+	}
+	if n := s.count(events.NotifyDropped); n != 1 {
+		t.Errorf("given up: %d", n)
+	}
+	if _, err := os.Stat(filepath.Join(s.home, "runtime", "notify.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record: %v", err)
+	}
+}
+
+// TestANewRecipient: who is added, or whose address was put right, hears what goes on.
+func TestANewRecipient(t *testing.T) {
+	a := authority(t)
+	mails := server(t, a, "starttls")
+	m := mailTo(a, mails.Port(), "starttls")
+	s := newSite(t, m)
+	s.record(events.Strike, "ws-a", "why")
+	s.record(events.TerminationStart, "ws-b", "why")
+	s.sound()
+	m.To = "boss@example.com"
+	s.Recipients = append(s.Recipients, m)
+	s.record(events.Strike, "ws-c", "why")
+	s.sound()
+	s.sound()
+	for _, mail := range mails.Mails()[1:] {
+		again := strings.Contains(mail.Text, "STILL FAILING: INFO STRIKE ws-a")
+		if again != (mail.To == "boss@example.com") || !strings.Contains(mail.Text, "NEW: INFO STRIKE ws-c") || strings.Contains(mail.Text, "ws-b") {
+			t.Errorf("%s: %s", mail.To, mail.Text)
+		}
+	}
+	if n := len(mails.Mails()); n != 3 {
+		t.Errorf("%d mails", n)
+	}
+}
