@@ -33,7 +33,7 @@ func (p *post) close() {
 
 // postOffice starts and breaks a script's mail server and webhook:
 //
-//	post open starttls              $SMTP_PORT, $HOOK and $CA tell how to reach them
+//	post open starttls              $SMTP_HOST, $SMTP_PORT, $HOOK and $CA tell how to reach them
 //	post stop                       the mail server listens no more
 //	post start                      and again, on its port
 //	post refuse ops@example.com     no such user
@@ -78,6 +78,7 @@ func (p *post) open(ts *testscript.TestScript, security string) error {
 	}
 	p.mails, p.hooks = mails, hooks
 	ts.Setenv("CA", ca)
+	ts.Setenv("SMTP_HOST", authority.Address)
 	ts.Setenv("SMTP_PORT", fmt.Sprint(mails.Port()))
 	ts.Setenv("HOOK", hooks.URL)
 	return nil

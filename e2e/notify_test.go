@@ -40,7 +40,7 @@ func newTold(t *testing.T) *told {
 	f.configure(settings{
 		"notify.ca": strconv.Quote(ca), "notify.webhook": strconv.Quote(f.hooks.URL), "notify.timeout": `"1m"`,
 		"notify.mail.to": `["ops@example.com"]`, "notify.mail.from": `"adt@example.com"`,
-		"notify.mail.host": `"127.0.0.1"`, "notify.mail.port": fmt.Sprint(f.mails.Port()),
+		"notify.mail.host": strconv.Quote(authority.Address), "notify.mail.port": fmt.Sprint(f.mails.Port()),
 		"notify.mail.user": strconv.Quote(notifytest.User), "notify.mail.password": strconv.Quote(notifytest.Password),
 	})
 	return f

@@ -51,7 +51,7 @@ func hook(t *testing.T, a *notifytest.Authority) *notifytest.Hook {
 }
 
 func mailTo(a *notifytest.Authority, port int, security string) notify.Mail {
-	return notify.Mail{Host: "127.0.0.1", Port: port, Security: security, User: notifytest.User, Password: notifytest.Password,
+	return notify.Mail{Host: a.Address, Port: port, Security: security, User: notifytest.User, Password: notifytest.Password,
 		From: "adt <adt@example.com>", To: "ops@example.com", Roots: a.Pool, Timeout: patience}
 }
 
@@ -102,6 +102,9 @@ func TestMailIsTaken(t *testing.T) {
 // password, and nothing is sent where the connection is not what was asked for.
 func TestMailIsRefused(t *testing.T) {
 	a := authority(t)
+	other := *a
+	other.Address = "127.201.1.1" // its certificate is for another one
+	misnamed := server(t, &other, "starttls")
 	starttls, implicit, open := server(t, a, "starttls"), server(t, a, "tls"), server(t, a, "none")
 	down := server(t, a, "tls")
 	down.Stop()
@@ -127,12 +130,12 @@ func TestMailIsRefused(t *testing.T) {
 		"busy":            {func(m *notify.Mail) { m.To = "busy@example.com" }, starttls.Port(), "451", "notify.mail.to"},
 		"authority":       {func(m *notify.Mail) { m.Roots = nil }, starttls.Port(), "unknown authority", "notify.ca"},
 		"authority, tls":  {func(m *notify.Mail) { m.Roots, m.Security = nil, "tls" }, implicit.Port(), "unknown authority", "notify.ca"},
-		"name":            {func(m *notify.Mail) { m.Host = "localhost" }, starttls.Port(), "certificate", "notify.mail.host"},
+		"name":            {func(m *notify.Mail) { m.Host = other.Address }, misnamed.Port(), "certificate", "notify.mail.host"},
 		"tls to starttls": {func(m *notify.Mail) { m.Security = "tls" }, starttls.Port(), "TLS", `notify.mail.tls = "starttls"`},
 		"no starttls":     {func(*notify.Mail) {}, open.Port(), "does not support STARTTLS", "notify.mail.tls"},
 		"down":            {func(*notify.Mail) {}, down.Port(), "refused", "notify.mail.host and port"},
-		"silent":          {func(m *notify.Mail) { m.Timeout = 300 * time.Millisecond }, silentPort, "no answer within 300ms", "notify.mail.host and port"},
-		"silent, tls":     {func(m *notify.Mail) { m.Timeout, m.Security = 300*time.Millisecond, "tls" }, silentPort, "no answer within 300ms", "notify.mail.host and port"},
+		"silent":          {func(m *notify.Mail) { m.Host, m.Timeout = "127.0.0.1", 300*time.Millisecond }, silentPort, "no answer within 300ms", "notify.mail.host and port"},
+		"silent, tls":     {func(m *notify.Mail) { m.Host, m.Timeout, m.Security = "127.0.0.1", 300*time.Millisecond, "tls" }, silentPort, "no answer within 300ms", "notify.mail.host and port"},
 		"elsewhere":       {func(m *notify.Mail) { m.Host, m.Security = "192.0.2.1", "none" }, 25, "loopback", ""},
 	} {
 		m := mailTo(a, c.port, "starttls")

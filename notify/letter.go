@@ -64,7 +64,7 @@ func Write(from Sender, m Message, offset time.Duration) Letter {
 		fmt.Fprintf(&b, "\n%d older notices could not be delivered in time and were given up.\n", m.Lost)
 	}
 	if m.Tries > 0 {
-		fmt.Fprintf(&b, "\nThis message was made at %s; it was tried %d times in vain before: %s\n", stamp(l.Made), m.Tries, oneLine(m.Error))
+		fmt.Fprintf(&b, "\nThis message was made at %s. Failed tries before this one: %d, the last: %s\n", stamp(l.Made), m.Tries, oneLine(m.Error))
 	}
 	b.WriteString("\nadt status, adt events and adt notify status tell more.\n")
 	l.Text = b.String()

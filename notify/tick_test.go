@@ -154,7 +154,7 @@ func TestServerDownForADay(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("%d mails", len(got))
 	}
-	if !strings.Contains(got[0].Text, "STRIKE ws-first") || !strings.Contains(got[0].Text, "it was tried 24 times in vain before: 127.0.0.1:") {
+	if !strings.Contains(got[0].Text, "STRIKE ws-first") || !strings.Contains(got[0].Text, "Failed tries before this one: 24, the last: "+a.Address+":") {
 		t.Errorf("%s", got[0].Text)
 	}
 	for i := range 24 {

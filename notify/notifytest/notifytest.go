@@ -15,6 +15,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/mail"
@@ -39,7 +40,10 @@ const (
 type Authority struct {
 	PEM   []byte
 	Pool  *x509.CertPool
-	Chain tls.Certificate // for 127.0.0.1, and not for localhost
+	Chain tls.Certificate // for Address
+	// Address is a loopback address of its own, on which its servers listen: one that
+	// is stopped finds its port free when it is started again.
+	Address string
 }
 
 // NewAuthority makes one.
@@ -48,17 +52,18 @@ func NewAuthority() (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	ip := net.IPv4(127, 200, 1+byte(mathrand.IntN(250)), 1+byte(mathrand.IntN(250)))
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "notifytest"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{ip},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Pool: x509.NewCertPool(),
+	a := &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Pool: x509.NewCertPool(), Address: ip.String(),
 		Chain: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
 	a.Pool.AppendCertsFromPEM(a.PEM)
 	return a, nil
@@ -93,7 +98,7 @@ type Server struct {
 	listen net.Listener
 }
 
-// NewServer starts a server on a free port of 127.0.0.1. security is starttls,
+// NewServer starts a server on a free port of the authority's address. security is starttls,
 // tls or none, as in adt.toml.
 func NewServer(a *Authority, security string) (*Server, error) {
 	s := &Server{security: security, authority: a, refuse: map[string]*smtp.SMTPError{}}
@@ -114,7 +119,7 @@ func (s *Server) Start() error {
 	defer s.mu.Unlock()
 	address := s.address
 	if address == "" {
-		address = "127.0.0.1:0"
+		address = s.authority.Address + ":0"
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -280,7 +285,7 @@ const Secret = "T0SECRET/B0SECRET"
 
 // NewHook starts one, with TLS.
 func NewHook(a *Authority) (*Hook, error) {
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{a.Chain}, MinVersion: tls.VersionTLS12})
+	listener, err := tls.Listen("tcp", a.Address+":0", &tls.Config{Certificates: []tls.Certificate{a.Chain}, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		return nil, err
 	}
