@@ -48,6 +48,10 @@ func bans() []ban {
 			why: "the ladder knows addresses and verdicts; vendors, records and profiles are the business of who calls it"},
 		{who: []string{"adt/autoscaler"}, not: []string{"adt/config", "adt/cloudinit", "github.com/rs/zerolog"},
 			why: "the rules of the fleet are given settings, renderers and a recorder; where those come from is decided above"},
+		{who: []string{"adt/notify"}, not: ours, but: []string{"adt/events", "adt/rundir", "adt/lock"},
+			why: "who tells people reads events; what they are about, and where settings are from, is the business of others"},
+		{who: ours, except: append([]string{"adt/notify"}, top...), not: []string{"github.com/wneessen/go-mail"},
+			why: "mail is sent in one place, or the limit of an hour holds for none"},
 		{who: []string{"adt"}, not: append([]string{"testing"}, suites...),
 			why: "what tests need must not be in the program"},
 	}
@@ -160,7 +164,8 @@ func TestBansBite(t *testing.T) {
 	sound := func() graph {
 		return graph{
 			"adt":                       {"adt/commands", "os"},
-			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "github.com/urfave/cli/v2"},
+			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "adt/notify", "github.com/urfave/cli/v2"},
+			"adt/notify":                {"adt/events", "adt/rundir", "adt/lock", "github.com/wneessen/go-mail"},
 			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote"},
 			"adt/healthcheck":           {"adt/remote"},
 			"adt/provider/local":        {"adt/provider", "adt/cloudinit"},
@@ -193,6 +198,10 @@ func TestBansBite(t *testing.T) {
 		{"adt/healthcheck", "github.com/someone/probe", "adt/autoscaler"}, // through another
 		{"adt/commands", "adt/provider/providertest"},
 		{"adt/config", "testing"},
+		{"adt/notify", "adt/autoscaler"},
+		{"adt/notify", "adt/config"},
+		{"adt/autoscaler", "adt/notify"},
+		{"adt/healthcheck", "github.com/wneessen/go-mail"},
 	} {
 		g := sound()
 		for i, pkg := range arrow[1:] {

@@ -120,7 +120,7 @@ func newApp(env Env) *cli.App {
 		OnUsageError:   onUsageError,
 		Commands: []*cli.Command{
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
-			statusCommand(h), eventsCommand(h), historyCommand(h), scheduleCommand(h),
+			statusCommand(h), eventsCommand(h), historyCommand(h), scheduleCommand(h), notifyCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
@@ -133,7 +133,7 @@ func newApp(env Env) *cli.App {
 	}
 	for _, cmd := range app.Commands {
 		harden(cmd)
-		if slices.Contains(ticks(), cmd.Name) {
+		if slices.Contains(crons(), cmd.Name) {
 			watch(h, cmd)
 			hush(cmd, !terminal(env.Stderr))
 		}
@@ -217,10 +217,13 @@ func harden(cmd *cli.Command) {
 			return action(c)
 		}
 	}
-	if len(cmd.Subcommands) > 0 {
+	if own := cmd.Action; len(cmd.Subcommands) > 0 {
 		cmd.Action = func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("%s has no subcommand %q (adt %s --help lists them)", c.Command.FullName(), c.Args().First(), cmd.Name)
+			}
+			if own != nil {
+				return own(c)
 			}
 			return cli.ShowSubcommandHelp(c)
 		}

@@ -85,6 +85,7 @@ func cronEntries(cfg *config.Config) []cron.Entry {
 		{When: minutely, Delay: time.Duration(cfg.Autoscaler.Number) * 10 * time.Second, Args: []string{"healthcheck"},
 			Why: "probe the webservers, keep DNS to those that serve; 10 s times the autoscaler's number after the minute"},
 		{When: minutely, Args: []string{"reboot-if-done"}, Why: "end a finished cycle, and run reboot.command"},
+		{When: minutely, Delay: 40 * time.Second, Args: []string{"notify"}, Why: "mail what the others recorded, if [notify] names somebody"},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -174,10 +175,11 @@ func TestCronInstallUser(t *testing.T) {
 
 func TestCronRefuses(t *testing.T) {
 	m := newCronMachine(t)
+	block := m.run(0, "cron", "print")
 	for name, test := range map[string]struct{ path, text, want string }{
 		"/etc/crontab":        {"etc/crontab", "SHELL=/bin/sh\n* * * * * agile adt scale\n", "/etc/crontab:2 runs adt scale"},
 		"a file beside":       {"etc/cron.d/fleet", "HOME=" + m.home() + "\n*/2 * * * * root cd / && adt healthcheck >/dev/null\n", "/etc/cron.d/fleet:2 runs adt healthcheck"},
-		"below the own block": {systemFile, m.run(0, "cron", "print") + "* * * * * agile adt scale\n", "/etc/cron.d/adt:10 runs adt scale"},
+		"below the own block": {systemFile, block + "* * * * * agile adt scale\n", fmt.Sprintf("/etc/cron.d/adt:%d runs adt scale", strings.Count(block, "\n")+1)},
 		"another's crontab":   {"var/spool/cron/crontabs/root", "HOME=" + m.home() + "\n* * * * * adt reboot-if-done\n", "the crontab of root:2 runs adt reboot-if-done"},
 	} {
 		m.write(test.path, test.text)
@@ -292,7 +294,17 @@ func TestCronCheck(t *testing.T) {
 			t.Errorf("%q are wrong, want %q\n%s", got, want, &m.out)
 		}
 	}
-	expect("adt scale", "adt healthcheck", "adt reboot-if-done")
+	entries := cronEntries(&config.Config{Autoscaler: config.Autoscaler{Number: 2}})
+	var lines, late []string // those whose three intervals are less than an hour
+	for _, e := range entries {
+		lines = append(lines, "adt "+e.Name())
+		if interval, err := cron.Interval(e.When); err != nil {
+			t.Fatal(err)
+		} else if interval < 15*time.Minute {
+			late = append(late, e.Name()+" runs")
+		}
+	}
+	expect(lines...)
 	m.run(0, "cron", "install")
 	expect() // it is new
 	folder := runsFolder(filepath.Join(m.home(), "runtime"))
@@ -300,7 +312,7 @@ func TestCronCheck(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(m.root, systemFile), old, old); err != nil {
 		t.Fatal(err)
 	}
-	expect("scale runs", "healthcheck runs", "reboot-if-done runs")
+	expect(late...)
 	m.uptime = time.Minute
 	expect() // the machine was off
 	m.uptime = time.Hour
@@ -312,8 +324,8 @@ func TestCronCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, tick := range ticks() {
-		ended(tick, 0, 10*time.Second)
+	for _, e := range entries {
+		ended(e.Name(), 0, 10*time.Second)
 	}
 	expect()
 	ended("healthcheck", 3, 10*time.Second)
@@ -336,15 +348,15 @@ func TestCronCheck(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 
-	lines := m.read(systemFile)
-	m.write(systemFile, lines)
+	written := m.read(systemFile)
+	m.write(systemFile, written)
 	if err := os.Chmod(filepath.Join(m.root, systemFile), 0o664); err != nil {
 		t.Fatal(err)
 	}
 	expect("/etc/cron.d/adt")
 	m.expect(m.out.String(), "chmod 644")
 	m.write("etc/crontab", "* * * * * agile adt scale\n")
-	m.write(systemFile, strings.Replace(lines, "sleep 20", "sleep 10", 1))
+	m.write(systemFile, strings.Replace(written, "sleep 20", "sleep 10", 1))
 	if err := os.Chmod(filepath.Join(m.root, systemFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +364,7 @@ func TestCronCheck(t *testing.T) {
 	m.expect(m.out.String(), "/etc/crontab:1 and /etc/cron.d/adt:")
 	m.expect(m.out.String(), "+ * * * * * root sleep 20")
 	m.write("etc/crontab", "")
-	m.write(systemFile, strings.Replace(lines, "* * * * * root /usr/local/bin/adt scale\n", "", 1))
+	m.write(systemFile, strings.Replace(written, "* * * * * root /usr/local/bin/adt scale\n", "", 1))
 	if err := os.Chmod(filepath.Join(m.root, systemFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +372,10 @@ func TestCronCheck(t *testing.T) {
 
 	// Lines written by hand, as in crontab.example, are as good.
 	m.run(0, "cron", "uninstall")
-	m.tabs.own = "* * * * * adt scale\n* * * * * sleep 20; adt healthcheck\n*/5 * * * * adt reboot-if-done\n"
+	m.tabs.own = ""
+	for _, e := range entries {
+		m.tabs.own += strings.Replace(e.When, "* * * * *", "*/5 * * * *", 1) + " sleep 3; adt " + e.Name() + "\n"
+	}
 	expect()
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"adt/config"
 	"adt/cron"
 )
 
@@ -168,18 +169,19 @@ func examineCron(h *host) finding {
 	return wrong("cron", "install and start it: apt install cron", "no cron is running")
 }
 
-// examineCrontab looks for the ticks wherever cron would.
-func examineCrontab(ctx context.Context, h *host) finding {
-	var none []string
+// examineCrontab looks for what adt wants run, wherever cron would.
+func examineCrontab(ctx context.Context, h *host, cfg *config.Config) finding {
+	var wanted, none []string
 	all := h.crontabs(ctx)
-	for _, tick := range ticks() {
-		runs := func(j cron.Job) bool { return cron.Runs(j.Command, "adt", tick) }
+	for _, e := range cronEntries(cfg) {
+		wanted = append(wanted, e.Name())
+		runs := func(j cron.Job) bool { return cron.Runs(j.Command, "adt", e.Args...) }
 		if !slices.ContainsFunc(all.tables, func(t cron.Table) bool { return slices.ContainsFunc(t.Jobs(), runs) }) {
-			none = append(none, tick)
+			none = append(none, e.Name())
 		}
 	}
 	if len(none) > 0 {
 		return wrong("crontab", "adt cron install", "no line runs adt %s", strings.Join(none, ", adt "))
 	}
-	return fine("crontab", "runs adt %s", strings.Join(ticks(), ", adt "))
+	return fine("crontab", "runs adt %s", strings.Join(wanted, ", adt "))
 }

@@ -143,6 +143,9 @@ func (st *stage) build(ctx context.Context) error {
 // ticks are the commands that cron runs.
 func ticks() []string { return []string{"scale", "healthcheck", "reboot-if-done"} }
 
+// crons is all that cron runs: the ticks, and what a fleet can do without.
+func crons() []string { return append(ticks(), "notify") }
+
 // tick plays cron on all autoscalers, until stop.
 func (st *stage) tick(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)

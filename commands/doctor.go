@@ -102,16 +102,17 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 		err = checkSchedule(cfg)
 	}
 	if err != nil {
-		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(h), examineCrontab(ctx, h))
+		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(h), examineCrontab(ctx, h, &config.Config{}))
 	}
 	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
 	all = append(all, examineVendors(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
+	all = append(all, examineNotify(ctx, cfg)...)
 	if cfg.Autoscaler.Number == 0 {
 		return append(all, fine("cron", "not asked: nothing runs from it on the build machine"))
 	}
-	return append(all, examineCron(h), examineCrontab(ctx, h))
+	return append(all, examineCron(h), examineCrontab(ctx, h, cfg))
 }
 
 func examineKey(cfg *config.Config) finding {

@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "oneline": oneLine, "json": jsonPath, "setvar": setVar,
 			"snapshot": snapshot, "unchanged": unchanged, "config": configure, "monitor": monitor,
+			"post": postOffice, "arrived": arrived, "record": record, "secretly": secretly,
 		},
 		RequireUniqueNames: true,
 	})
@@ -84,6 +85,9 @@ func furnish(env *testscript.Env) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
+	office := &post{}
+	env.Values[post{}] = office
+	env.Defer(office.close)
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err

@@ -54,6 +54,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		from("digitalocean.ssh_key", "of autoscaler.build")
 	}
 	c.preset(isSet, from)
+	c.deriveNotify(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -217,6 +218,10 @@ func checkForm(form, v string) error {
 		if _, err := netip.ParseAddr(v); err != nil {
 			return fmt.Errorf("must be an IP address, is %s", describe(v))
 		}
+	case "mail":
+		return checkMail(v)
+	case "server":
+		return checkServer(v)
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))
@@ -286,6 +291,7 @@ func (c *Config) checkTogether(p *problems) {
 	c.checkAccounts(p)
 	c.checkMetrics(p)
 	c.checkHeartbeat(p)
+	c.checkNotify(p)
 	atMost := func(key string, d Duration, limitKey string, limit Duration) {
 		if p.sound(key, limitKey) && d > limit {
 			p.add(key, "must be at most %s (%s), is %s", limitKey, limit, d)

@@ -37,6 +37,7 @@ type Config struct {
 	Metrics      Metrics      `toml:"metrics" doc:"Figures for Prometheus, of the fleet and of adt itself."`
 	Heartbeat    Heartbeat    `toml:"heartbeat" doc:"Monitors of cron jobs, which raise the alarm when they hear nothing."`
 	Cron         Cron         `toml:"cron" doc:"What adt cron install writes besides the commands."`
+	Notify       Notify       `toml:"notify" doc:"Who is told what happens, by adt notify; nobody, unless a recipient is set below."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -282,6 +283,7 @@ func defaults() Config {
 		Reboot:    Reboot{CycleLimit: 35 * minute},
 		Heartbeat: Heartbeat{Style: "path", Timeout: 5 * second},
 		Cron:      Cron{User: "root"},
+		Notify:    notifyDefaults(),
 	}
 }
 

@@ -96,7 +96,7 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 		return Imported{}, fmt.Errorf("there is no %s", OriginalSettings)
 	}
 	im.read(text)
-	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines, im.store} {
+	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines, im.store, im.mail} {
 		if err := step(); err != nil {
 			return Imported{}, err
 		}
@@ -142,7 +142,7 @@ type importer struct {
 	secrets string
 	hash    func(string) (string, error)
 	lines   []line
-	values  map[string]map[string]any // section → key → value
+	values  map[string]map[string]any // section → key → value, or the section in it
 	out     Imported
 }
 
@@ -213,10 +213,18 @@ func (im *importer) choose(section, key string, value any, why string) {
 }
 
 func (im *importer) set(section, key string, value any) {
+	section, inner, nested := strings.Cut(section, ".")
 	if im.values[section] == nil {
 		im.values[section] = map[string]any{}
 	}
-	im.values[section][key] = value
+	table := im.values[section]
+	if nested {
+		if table[inner] == nil {
+			table[inner] = map[string]any{}
+		}
+		table, _ = table[inner].(map[string]any)
+	}
+	table[key] = value
 }
 
 // text takes a line as it is; required says that adt cannot do without.
@@ -439,6 +447,44 @@ func (im *importer) store() error {
 	return nil
 }
 
+// mail is who is told, through which provider. The original sends nothing unless
+// it has all of it.
+func (im *importer) mail() error {
+	has := func(key string) (last string) {
+		for _, l := range im.lines {
+			if l.key == key && l.value != "" {
+				last = l.value
+			}
+		}
+		return last
+	}
+	preset, known := map[string]string{"1": "sendpulse", "2": "mailjet", "3": "ses"}[has("EMAILPROVIDER")]
+	to := strings.FieldsFunc(has("SYSTEMTOEMAILADDRESS"), func(r rune) bool { return strings.ContainsRune(" ,;", r) })
+	sound := known && len(to) > 0 && has("EMAILUSERNAME") != "" && has("EMAILPASSWORD") != "" && checkMail(has("SYSTEMFROMEMAILADDRESS")) == nil
+	if !sound || slices.ContainsFunc(to, func(address string) bool { return checkMail(address) != nil }) {
+		return nil
+	}
+	const section = "notify.mail"
+	l, _ := im.find("EMAILPROVIDER")
+	im.take(l, section, "preset", preset) // 3 is the original's region, which is our default
+	l, _ = im.find("SYSTEMTOEMAILADDRESS")
+	im.take(l, section, "to", to)
+	l, _ = im.find("SYSTEMFROMEMAILADDRESS")
+	im.take(l, section, "from", l.value)
+	l, _ = im.find("EMAILUSERNAME")
+	im.take(l, section, "user", l.value)
+	l, _ = im.find("EMAILPASSWORD")
+	im.takeSecret(l, section, "password")
+	if l, ok := im.find("EMAILNOTIFICATIONLEVEL"); ok {
+		level := "INFO"
+		if l.value == "ERROR" {
+			level = "ERROR"
+		}
+		im.take(l, "notify", "level", level)
+	}
+	return nil
+}
+
 // hashed gives new webservers the hash of the server user's password.
 func (im *importer) hashed(l line) {
 	const name = "SERVERUSERPASSWORDHASH"
@@ -468,7 +514,7 @@ func whyLeft(l line) string {
 		return "it is empty"
 	}
 	for _, r := range []struct{ prefixes, why string }{
-		{"EMAIL SYSTEMFROMEMAIL SYSTEMTOEMAIL", "mail is not part of adt yet"},
+		{"EMAIL SYSTEMFROMEMAIL SYSTEMTOEMAIL", "mail needs EMAILPROVIDER (1, 2 or 3), EMAILUSERNAME, EMAILPASSWORD, SYSTEMFROMEMAILADDRESS and SYSTEMTOEMAILADDRESS"},
 		{"S3", "an S3 datastore needs S3HOSTBASE, S3ACCESSKEY and S3SECRETKEY"},
 		{"DATASTORE", "adt needs no tool for S3"},
 		{"DB DATABASE", "adt does not deal with the database yet"},

@@ -93,7 +93,7 @@ func TestImportOriginal(t *testing.T) {
 	}
 	for _, want := range []string{
 		"took    autoscaler_configuration_settings.dat:3 REGION:lon1 → autoscaler.region",
-		"left    autoscaler_configuration_settings.dat:23 EMAILPASSWORD → mail is not part of adt yet",
+		"left    autoscaler_configuration_settings.dat:23 EMAILPASSWORD → mail needs EMAILPROVIDER ",
 		"took    autoscaler_configuration_settings.dat:12 BUILDOS:debian → digitalocean.image = debian-12-x64",
 		"left    buildstyles.dat all of it → it is given to new webservers as it is",
 		"chosen  provider.adopt:true → ",
@@ -101,6 +101,34 @@ func TestImportOriginal(t *testing.T) {
 		if !strings.Contains(strings.ReplaceAll(report.String(), "chosen   ", "chosen  "), want) {
 			t.Errorf("the report lacks %q:\n%s", want, &report)
 		}
+	}
+}
+
+// The original's mail settings, by which it sends none unless it has all of them.
+func TestImportMail(t *testing.T) {
+	const mail = "EMAILPROVIDER:2\nEMAILUSERNAME:apikey\nSYSTEMFROMEMAILADDRESS:adt@example.com\nSYSTEMTOEMAILADDRESS:ops@example.com, boss@example.com\n"
+	c, in := imported(t, settingsOf+mail+"EMAILNOTIFICATIONLEVEL:ERROR\n")
+	got := c.Notify.Mail
+	if got.Host != "in-v3.mailjet.com" || got.Port != 587 || got.TLS != "starttls" || got.User != "apikey" || got.Password.Reveal() != "mailsecret" ||
+		got.From != "adt@example.com" || strings.Join(got.To, " ") != "ops@example.com boss@example.com" || c.Notify.Level != "ERROR" {
+		t.Errorf("%+v\n%s", c.Notify, in.TOML)
+	}
+	if strings.Contains(string(in.TOML), "mailsecret") {
+		t.Error("the password is in adt.toml")
+	}
+	for _, lacks := range []string{
+		strings.Replace(mail, "EMAILPROVIDER:2", "EMAILPROVIDER:9", 1),
+		strings.Replace(mail, "EMAILUSERNAME:apikey", "EMAILUSERNAME:", 1),
+		strings.Replace(mail, "adt@example.com", "nobody", 1),
+		strings.Replace(mail, "boss@example.com", "boss", 1),
+	} {
+		if c, _ := imported(t, settingsOf+lacks); c.Notify.On() {
+			t.Errorf("mail is sent by\n%s", lacks)
+		}
+	}
+	c, _ = imported(t, settingsOf+strings.Replace(mail, "EMAILPROVIDER:2", "EMAILPROVIDER:3", 1))
+	if c.Notify.Mail.Host != "email-smtp.eu-west-1.amazonaws.com" || c.Notify.Level != "INFO" {
+		t.Errorf("%+v", c.Notify)
 	}
 }
 

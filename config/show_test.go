@@ -59,12 +59,13 @@ func TestExampleSamplesAreValid(t *testing.T) {
 	m := newMachine(t)
 	m.write(t, ".adt-token", "t", 0o600)
 	m.write(t, ".adt-sudo", "s", 0o600)
-	for _, secret := range []string{".adt-cloudflare", ".adt-cloudflare-key", ".adt-sudo-hash", ".adt-s3-access", ".adt-s3-secret"} {
+	for _, secret := range []string{".adt-cloudflare", ".adt-cloudflare-key", ".adt-sudo-hash", ".adt-s3-access", ".adt-s3-secret", ".adt-mail-password"} {
 		m.write(t, secret, "other", 0o600)
 	}
 	for _, address := range []string{".adt-ping-scale", ".adt-ping-healthcheck", ".adt-ping-reboot"} {
 		m.write(t, address, "https://hc-ping.com/uuid", 0o600)
 	}
+	m.write(t, ".adt-webhook", "https://hooks.example.com/secret", 0o600)
 	m.write(t, ".ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_mybuild", "key", 0o600)
 	text := regexp.MustCompile(`(?m)^#([a-z_]+ = )`).ReplaceAllString(filled(t), "$1")
 	text = regexp.MustCompile(`(?m)^port = .*$`).ReplaceAllString(text, "")

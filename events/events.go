@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -188,6 +189,37 @@ func (l *Log) matters(since, now time.Time, counts func(Event) bool) map[Matter]
 type Cursor struct {
 	log    *Log
 	offset map[string]int64
+	first  string // files before this one were read in another life
+}
+
+// Position is where a cursor stands: how many bytes of each day's file it has
+// read, by the file's name. Of days before the earliest one it has read all.
+type Position map[string]int64
+
+// keptDays is of how many days' files a position speaks: around midnight two are
+// written, and a clock may be set.
+const keptDays = 3
+
+// At returns a cursor at a position; nil is before the oldest event.
+func (l *Log) At(p Position) *Cursor {
+	c := &Cursor{log: l, offset: map[string]int64{}}
+	maps.Copy(c.offset, p)
+	for name := range p {
+		if c.first == "" || name < c.first {
+			c.first = name
+		}
+	}
+	return c
+}
+
+// Position is where the cursor stands now, for At.
+func (c *Cursor) Position() Position {
+	names := slices.Sorted(maps.Keys(c.offset))
+	p := Position{}
+	for _, n := range names[max(0, len(names)-keptDays):] {
+		p[n] = c.offset[n]
+	}
+	return p
 }
 
 // End returns a cursor behind the newest event.
@@ -216,6 +248,9 @@ func (c *Cursor) Next(f Filter) ([]Event, error) {
 	}
 	var out []Event
 	for _, n := range names {
+		if n < c.first {
+			continue
+		}
 		data, err := readFrom(filepath.Join(c.log.folder, n), c.offset[n])
 		if err != nil {
 			return nil, err

@@ -219,3 +219,40 @@ func TestCursor(t *testing.T) {
 		}
 	}
 }
+
+// TestPosition: a cursor of another process goes on where the last one stood, and
+// days that are long over need no place in what is kept of it.
+func TestPosition(t *testing.T) {
+	log, _ := open(t)
+	var p events.Position
+	next := func() (names []string) {
+		t.Helper()
+		cursor := log.At(p)
+		got, err := cursor.Next(events.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = cursor.Position()
+		for _, e := range got {
+			names = append(names, e.Server)
+		}
+		return names
+	}
+	for day := range 5 {
+		add(t, log, events.Event{Time: noon.AddDate(0, 0, day), Reason: events.Strike, Server: fmt.Sprint(day)})
+	}
+	if got := next(); len(got) != 5 {
+		t.Errorf("from the beginning: %v", got)
+	}
+	if len(p) != 3 {
+		t.Errorf("%d days are kept", len(p))
+	}
+	if got := next(); len(got) != 0 {
+		t.Errorf("again: %v", got)
+	}
+	add(t, log, events.Event{Time: noon.AddDate(0, 0, 3), Reason: events.Strike, Server: "late"})
+	add(t, log, events.Event{Time: noon.AddDate(0, 0, 5), Reason: events.Strike, Server: "new"})
+	if got := next(); len(got) != 2 || got[0] != "late" || got[1] != "new" {
+		t.Errorf("after two more: %v", got)
+	}
+}

@@ -113,6 +113,13 @@ const (
 	HeartbeatLost Reason = "HEARTBEAT_LOST"
 )
 
+// Telling people.
+const (
+	NotifySent    Reason = "NOTIFY_SENT"
+	NotifyFailed  Reason = "NOTIFY_FAILED"
+	NotifyDropped Reason = "NOTIFY_DROPPED"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -201,6 +208,9 @@ func Meanings() []Meaning {
 		{CronFault, Warn, "`adt cron check` found that cron does not run adt as it should"},
 		{HeartbeatLost, Warn, "a monitor of cron jobs could not be told of a run; the run itself went on"},
 		{MetricsFailed, Warn, "the file of metrics could not be written; the run itself went on"},
+		{NotifySent, Info, "a message of `adt notify` was delivered"},
+		{NotifyFailed, Warn, "a message could not be delivered; it is kept and tried again (`adt notify status`)"},
+		{NotifyDropped, Error, "a message was given up after `notify.keep`, or nobody is configured any more to get it"},
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	_ "adt/commands" // for go test's cache: it is what the program is made of
+	"adt/notify/notifytest"
 	"adt/provider"
 	"adt/provider/local"
 )
@@ -132,6 +133,28 @@ func newSite(t *testing.T) *site {
 		}
 	})
 	return s
+}
+
+// openOffice starts a mail server, and has adt notify mail through it.
+func (s *site) openOffice(t *testing.T) *notifytest.Server {
+	t.Helper()
+	authority, err := notifytest.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	office, err := notifytest.NewServer(authority, "starttls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(office.Stop)
+	ca, err := authority.Write(s.home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(s.home, "adt.toml"), config+fmt.Sprintf(
+		"[notify]\nca = %q\n[notify.mail]\nto = [\"ops@example.com\"]\nfrom = \"adt@example.com\"\nhost = %q\nport = %d\nuser = %q\npassword = %q\n",
+		ca, authority.Address, office.Port(), notifytest.User, notifytest.Password), 0o600)
+	return office
 }
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
@@ -449,6 +472,7 @@ func TestFleetUnderCron(t *testing.T) {
 	s.run(t, "reboot-if-done") // ends the cycle, so that the next command is taken at once
 	s.awaitServing(t, 2, "", atWork)
 
+	office := s.openOffice(t)
 	mail := s.startCron(t, s.lines(t)).mail
 	s.run(t, "scale", "--count", "4")
 	four := s.awaitServing(t, 4, "", ticks(1))
@@ -463,6 +487,20 @@ func TestFleetUnderCron(t *testing.T) {
 	await(t, "the end of the cycle by reboot-if-done", ticks(2), func() error {
 		if n := s.count(t, "REBOOT_SKIPPED"); n < 2 { // the first was by hand
 			return fmt.Errorf("%d times so far", n)
+		}
+		return nil
+	})
+
+	await(t, "what adt notify mails, by STARTTLS", ticks(1), func() error {
+		var all strings.Builder
+		for _, m := range office.Mails() {
+			all.WriteString(m.Text)
+		}
+		told := func(what string) int { return strings.Count(all.String(), what+victim) }
+		// On a machine that is very busy one run may find its beginning and its end.
+		passed := told("CAME AND WENT: INFO STRIKE ")
+		if told("NEW: INFO STRIKE ")+passed != 1 || told("RECOVERED: INFO STRIKE ")+passed != 1 || told("NEW: INFO TERMINATION_STARTED ") != 1 {
+			return fmt.Errorf("told was\n%s", &all)
 		}
 		return nil
 	})
