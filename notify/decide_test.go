@@ -320,6 +320,18 @@ func TestFoundLate(t *testing.T) {
 	p.want("0s: new INFO TERMINATION_STARTED b, new INFO STRIKE d, came and went ERROR STRIKE a, came and went INFO STRIKE c")
 }
 
+// Errors of providers can be pages of HTML: the record keeps a line of each.
+func TestLongTexts(t *testing.T) {
+	p := tell(t, rules())
+	e := strike("a")
+	e.Text = strings.Repeat("<p>\n", 10_000)
+	p.tick(e)
+	p.tick(e)
+	if got := p.state.Matters[0].Text; len(got) > 1000 || strings.Contains(got, "\n") {
+		t.Errorf("%d characters: %.100q", len(got), got)
+	}
+}
+
 // What notify records about itself is told to nobody, at whatever rate it comes:
 // a message that fails must not beget another.
 func TestNoRecursion(t *testing.T) {
@@ -335,7 +347,11 @@ func TestNoRecursion(t *testing.T) {
 // arrives, each that was told to be new and ended is told to be over, no message
 // comes twice, and no hour has more than allowed.
 func TestRandomLives(t *testing.T) {
-	for seed := range uint64(60) {
+	lives := uint64(60)
+	if testing.Short() {
+		lives = 15
+	}
+	for seed := range lives {
 		rng := rand.New(rand.NewPCG(7, seed))
 		r := rules()
 		r.PerHour, r.Quiet = 1+rng.IntN(4), 1000*time.Hour

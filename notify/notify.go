@@ -143,7 +143,7 @@ func (r Rules) take(matters []Matter, told []Notice, e events.Event) ([]Matter, 
 		}
 		level, why := r.level(m), string(e.Reason)
 		if e.Text != "" {
-			why += ": " + e.Text
+			why += ": " + oneLine(e.Text)
 		}
 		switch {
 		case !m.Told.IsZero():
@@ -156,7 +156,7 @@ func (r Rules) take(matters []Matter, told []Notice, e events.Event) ([]Matter, 
 	if e.Level == events.Info && !rule.told {
 		return open, told
 	}
-	m := Matter{Reason: e.Reason, Server: e.Server, Autoscaler: e.Autoscaler, Severity: e.Level, First: e.Time, Last: e.Time, Count: 1, Text: e.Text}
+	m := Matter{Reason: e.Reason, Server: e.Server, Autoscaler: e.Autoscaler, Severity: e.Level, First: e.Time, Last: e.Time, Count: 1, Text: oneLine(e.Text)}
 	if rule.fleet {
 		m.Server = ""
 	}
@@ -164,7 +164,7 @@ func (r Rules) take(matters []Matter, told []Notice, e events.Event) ([]Matter, 
 	if i < 0 {
 		return append(open, m), told
 	}
-	open[i].Last, open[i].Text = e.Time, e.Text
+	open[i].Last, open[i].Text = e.Time, oneLine(e.Text)
 	open[i].Count++
 	return open, told
 }
