@@ -76,7 +76,7 @@ func TestScaleFindsTheAutoscalers(t *testing.T) {
 func BenchmarkCommandToBuilds(b *testing.B) {
 	var worst time.Duration
 	for b.Loop() {
-		q := newSquad(b, true)
+		q := newSquad(b)
 		for _, m := range q.members {
 			m.Tick("scale")
 		}
@@ -112,7 +112,7 @@ func BenchmarkCommandToBuilds(b *testing.B) {
 func BenchmarkTakeover(b *testing.B) {
 	worst := -squadLease
 	for b.Loop() {
-		q := newSquad(b, true)
+		q := newSquad(b)
 		q.Ask(3)
 		for _, m := range q.members {
 			m.On()
