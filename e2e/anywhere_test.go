@@ -124,7 +124,7 @@ func TestAListingLeavesNoLivingAutoscalerOut(t *testing.T) {
 func BenchmarkCommandToBuilds(b *testing.B) {
 	var worst time.Duration
 	for b.Loop() {
-		q := newSquad(b, true)
+		q := newSquad(b)
 		for _, m := range q.members {
 			m.Tick("scale")
 		}
@@ -160,7 +160,7 @@ func BenchmarkCommandToBuilds(b *testing.B) {
 func BenchmarkTakeover(b *testing.B) {
 	worst := -squadLease
 	for b.Loop() {
-		q := newSquad(b, true)
+		q := newSquad(b)
 		q.Ask(3)
 		for _, m := range q.members {
 			m.On()

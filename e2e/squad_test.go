@@ -22,13 +22,17 @@ import (
 
 	"adt/autoscaler"
 	"adt/datastore"
-	"adt/datastore/file"
 	"adt/datastore/s3"
 	"adt/datastore/s3test"
+	"adt/events"
+	"adt/provider"
+	"adt/provider/local"
 )
 
 // squadLease is long enough for a tick of a busy machine.
 const squadLease = 8 * time.Second * slowness
+
+const configBucket = "www-example-com-config-agil"
 
 // squad is three autoscalers of one fleet: each with a home, processes and a way
 // to the datastore of its own.
@@ -45,8 +49,9 @@ type squad struct {
 // member is one autoscaler and the cron that starts it.
 type member struct {
 	*fleet
-	number int
-	way    *way // to the datastore; nil is a folder
+	number   int
+	settings settings
+	way      *way // to the datastore
 
 	mu      sync.Mutex
 	running *exec.Cmd
@@ -54,29 +59,24 @@ type member struct {
 	done    chan struct{} // closed when its cron has ended; nil before it is first put on
 }
 
-// newSquad makes three autoscalers that share an S3 server, or a folder.
-func newSquad(t testing.TB, onS3 bool) *squad {
+// newSquad makes three autoscalers that share an S3 server.
+func newSquad(t testing.TB) *squad {
 	t.Helper()
 	q := &squad{fleet: newFleet(t, nil)}
 	shared := settings{
 		"autoscaler.count": `3`, "ssh.key": strconv.Quote(q.path("key")), "local.path": strconv.Quote(q.path("cloud")),
-		"datastore.path": strconv.Quote(q.path("datastore")), "datastore.lease": fmt.Sprintf(`"%s"`, squadLease),
-		"scale.budget": `"2s"`, "scale.missing_after": `"300ms"`,
+		"datastore.lease": fmt.Sprintf(`"%s"`, squadLease),
+		"scale.budget":    `"2s"`, "scale.missing_after": `"300ms"`,
 	}
 	q.bucket = "www-example-com-scaling-" + *vendor + "-lon1"
-	var server *s3test.Server
+	server := s3test.Start(t)
+	server.Buckets(t, q.bucket, configBucket)
+	maps.Copy(shared, settings{
+		"datastore.driver": `"s3"`, "datastore.access_key": strconv.Quote(s3test.AccessKey), "datastore.secret_key": strconv.Quote(s3test.SecretKey),
+		"datastore.ca": strconv.Quote(server.CA), "datastore.timeout": `"5s"`,
+	})
 	var err error
-	if onS3 {
-		server = s3test.Start(t)
-		server.Buckets(t, q.bucket, "www-example-com-config-agil")
-		maps.Copy(shared, settings{
-			"datastore.driver": `"s3"`, "datastore.access_key": strconv.Quote(s3test.AccessKey), "datastore.secret_key": strconv.Quote(s3test.SecretKey),
-			"datastore.ca": strconv.Quote(server.CA), "datastore.timeout": `"5s"`,
-		})
-		q.store, err = s3.Open(s3.Config{Endpoint: server.URL, AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey, CA: server.CA, Timeout: 10 * time.Second})
-	} else {
-		q.store, err = file.Open(q.path("datastore"))
-	}
+	q.store, err = s3.Open(s3.Config{Endpoint: server.URL, AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey, CA: server.CA, Timeout: 10 * time.Second})
 	q.must(err)
 	for k := 1; k <= 3; k++ {
 		m := &member{fleet: &fleet{
@@ -86,10 +86,9 @@ func newSquad(t testing.TB, onS3 bool) *squad {
 		q.must(os.MkdirAll(m.home, 0o700))
 		own := maps.Clone(shared)
 		own["autoscaler.number"] = strconv.Itoa(k)
-		if onS3 {
-			m.way = newWay(t, strings.TrimPrefix(server.URL, "https://"))
-			own["datastore.endpoints"] = fmt.Sprintf("[%q]", "https://"+m.way.listener.Addr().String())
-		}
+		m.way = newWay(t, strings.TrimPrefix(server.URL, "https://"))
+		own["datastore.endpoints"] = fmt.Sprintf("[%q]", "https://"+m.way.listener.Addr().String())
+		m.settings = own
 		m.configure(own)
 		q.members = append(q.members, m)
 	}
@@ -370,7 +369,9 @@ func (q *squad) unrest(total int) string {
 	for _, m := range q.Machines() {
 		name, _ := fleetNames.Parse(m.Name)
 		shards[name.Shard] = true
-		members = append(members, m.Name)
+		if !name.Initial {
+			members = append(members, m.Name)
+		}
 		if m.Alive {
 			serving = append(serving, m.PublicIP.String())
 		}
@@ -433,7 +434,7 @@ func (q *squad) AwaitKeeper(shard, who int) {
 func begin(t *testing.T) *squad {
 	t.Helper()
 	t.Parallel()
-	q := newSquad(t, true)
+	q := newSquad(t)
 	q.Watch()
 	q.Ask(6)
 	for _, m := range q.members {
@@ -486,18 +487,33 @@ func (q *squad) awaitGone(id string) {
 // Two die, one of them in the middle of builds: the third keeps the whole fleet.
 func TestTwoAutoscalersDie(t *testing.T) {
 	q := begin(t)
+	for _, m := range q.members { // a machine takes longer than a tick
+		own := maps.Clone(m.settings)
+		own["local.build"] = `"5s"`
+		m.configure(own)
+	}
+	first := q.members[0]
 	q.Ask(12)
-	q.await("a build begins", func() bool {
-		files, _ := filepath.Glob(q.members[0].path("runtime", "AUTOSCALINGMONITOR:*"))
-		return len(files) > 0
+	var begun []datastore.Object
+	q.await("the first one's builds have addresses", func() bool {
+		var err error
+		begun, err = q.store.List(t.Context(), configBucket, "beingbuiltips/")
+		q.must(err)
+		builds, err := filepath.Glob(first.path("runtime", "beingbuiltips", "*", "*"))
+		q.must(err)
+		return len(builds) > 0 && slices.ContainsFunc(begun, func(o datastore.Object) bool { return o.Key == "beingbuiltips/"+filepath.Base(builds[0]) })
 	})
-	q.members[0].Off()
+	first.Off()
 	q.members[1].Off()
 	q.AwaitKeeper(1, 3)
 	q.AwaitKeeper(2, 3)
 	q.Await(12)
+	if q.members[2].count(events.BuildInherited) == 0 {
+		q.fail("no build that was begun went on where it was taken over: %v", begun)
+	}
 	q.members[0].On()
 	q.AwaitKeeper(1, 1)
+	q.await("the first one forgets its builds", func() bool { return first.count(events.BuildForgotten) > 0 })
 	q.Ask(6)
 	q.Await(6)
 }
@@ -521,14 +537,21 @@ func TestAnAutoscalerSleeps(t *testing.T) {
 	q := begin(t)
 	q.Ask(12)
 	slow := q.members[2]
-	q.await("a build begins", func() bool {
+	var pid int
+	var thaw func()
+	q.await("it stands still in the middle of a build", func() bool {
+		thaw = slow.Freeze()
+		slow.mu.Lock()
+		cmd := slow.running
+		slow.mu.Unlock()
 		files, _ := filepath.Glob(slow.path("runtime", "AUTOSCALINGMONITOR:*"))
-		return len(files) > 0
+		pid = cmd.Process.Pid
+		if cmd.Args[1] == "scale" && len(files) > 0 && standsStill(pid) {
+			return true
+		}
+		thaw()
+		return false
 	})
-	thaw := slow.Freeze()
-	q.members[2].mu.Lock()
-	pid := slow.running.Process.Pid
-	q.members[2].mu.Unlock()
 	deadline := time.Now().Add(10 * squadLease)
 	for q.holder(3) != 1 {
 		if time.Now().After(deadline) {
@@ -546,6 +569,13 @@ func TestAnAutoscalerSleeps(t *testing.T) {
 	if after := len(q.Changed(pid)); after > changes+1 {
 		t.Errorf("the sleeper made %d changes after it woke up", after-changes)
 	}
+}
+
+// standsStill reports whether a process of ours is there and stopped.
+func standsStill(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return err == nil && strings.HasPrefix(rest, "T")
 }
 
 // holder is who holds a shard, alive or not.
@@ -581,7 +611,7 @@ func TestRandomSquads(t *testing.T) {
 	for i := range schedules {
 		t.Run(fmt.Sprint(seed+uint64(i)), func(t *testing.T) {
 			t.Parallel()
-			randomSquad(t, rand.New(rand.NewPCG(seed+uint64(i), 3)), i%5 == 0)
+			randomSquad(t, rand.New(rand.NewPCG(seed+uint64(i), 3)))
 		})
 	}
 }
@@ -606,8 +636,12 @@ func squadSchedules(t *testing.T) (int, uint64) {
 	return schedules, seed
 }
 
-func randomSquad(t *testing.T, r *rand.Rand, onS3 bool) {
-	q := newSquad(t, onS3)
+func randomSquad(t *testing.T, r *rand.Rand) {
+	q := newSquad(t)
+	var initial []local.Machine
+	if r.IntN(4) == 0 {
+		initial = append(initial, q.members[0].Initial(1)) // as the build machine does; the first one alone knows its host key
+	}
 	q.Watch()
 	total := r.IntN(5)
 	q.Ask(total)
@@ -616,6 +650,14 @@ func randomSquad(t *testing.T, r *rand.Rand, onS3 bool) {
 	}
 	for k := 1; k <= 3; k++ { // a shard that adt never kept may be the shell toolkit's
 		q.AwaitKeeper(k, k)
+	}
+	for _, m := range initial {
+		q.await("the initial one is in DNS, and the store has its host key", func() bool {
+			keys, err := q.store.List(t.Context(), configBucket, "hostkeys/")
+			q.must(err)
+			return slices.ContainsFunc(keys, func(o datastore.Object) bool { return o.Key == "hostkeys/"+m.PrivateIP.String() }) &&
+				slices.ContainsFunc(q.DNS(), func(r provider.Record) bool { return r.Address == m.PublicIP })
+		})
 	}
 	for range 2 + r.IntN(4) {
 		m := q.members[r.IntN(3)]
@@ -633,10 +675,8 @@ func randomSquad(t *testing.T, r *rand.Rand, onS3 bool) {
 				time.AfterFunc(time.Duration(r.Int64N(int64(2*squadLease))), thaw)
 			}
 		case 3:
-			if m.way != nil {
-				m.way.Cut(true)
-				time.AfterFunc(time.Duration(r.Int64N(int64(2*squadLease))), func() { m.way.Cut(false) })
-			}
+			m.way.Cut(true)
+			time.AfterFunc(time.Duration(r.Int64N(int64(2*squadLease))), func() { m.way.Cut(false) })
 		case 4:
 			total = r.IntN(7)
 			q.Ask(total)
