@@ -44,6 +44,8 @@ func bans() []ban {
 			why: "the ground of the house stands on nothing of ours"},
 		{who: []string{"adt/config", "adt/cloudinit", "adt/remote"}, not: ours,
 			why: "settings, user data and SSH connections mean the same without a fleet"},
+		{who: []string{"adt/postmortem"}, not: ours, but: []string{"adt/remote"},
+			why: "what a server had to say is kept without knowing who destroys it, and why"},
 		{who: []string{"adt/healthcheck"}, not: ours, but: []string{"adt/remote"},
 			why: "the ladder knows addresses and verdicts; vendors, records and profiles are the business of who calls it"},
 		{who: []string{"adt/autoscaler"}, not: []string{"adt/config", "adt/cloudinit", "github.com/rs/zerolog"},
@@ -161,8 +163,9 @@ func TestBansBite(t *testing.T) {
 		return graph{
 			"adt":                       {"adt/commands", "os"},
 			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "github.com/urfave/cli/v2"},
-			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote"},
+			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote", "adt/postmortem"},
 			"adt/healthcheck":           {"adt/remote"},
+			"adt/postmortem":            {"adt/remote"},
 			"adt/provider/local":        {"adt/provider", "adt/cloudinit"},
 			"adt/datastore/file":        {"adt/datastore"},
 			"adt/provider/providertest": {"adt/provider", "testing"},
@@ -185,6 +188,7 @@ func TestBansBite(t *testing.T) {
 		{"adt/rundir", "adt/lock"},
 		{"adt/provider", "adt/cloudinit"},
 		{"adt/config", "adt/remote"},
+		{"adt/postmortem", "adt/events"},
 		{"adt/healthcheck", "adt/provider"},
 		{"adt/healthcheck", "adt/rundir"},
 		{"adt/healthcheck", "github.com/someone/probe", "adt/autoscaler"}, // through another
