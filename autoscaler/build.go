@@ -61,6 +61,8 @@ type builder struct {
 	looks *looks
 	gate  chan struct{} // bounds concurrent creates
 	conn  *remote.Conn  // to the server, for the whole run; nil until it is needed
+
+	examined bool // in this run
 }
 
 // carryOn takes the build as far as it goes. done says that the record is gone;
@@ -486,6 +488,12 @@ func (b *builder) raze(ctx context.Context) error {
 				return err
 			}
 		}
+		if b.PostMortem != nil && !b.examined {
+			if err := b.postMortem(ctx, s); err != nil {
+				return err
+			}
+			return b.raze(ctx) // an operator may have changed his mind meanwhile
+		}
 		if err := b.withdraw(ctx, b.Name, s.PublicIP, b.looks); err != nil {
 			return wait("%v", err)
 		}
@@ -501,6 +509,12 @@ func (b *builder) raze(ctx context.Context) error {
 		return wait("until the listing shows it gone")
 	}
 	if b.ID != "" { // the listing may hide it; one that is gone is no error
+		if b.PostMortem != nil && !b.examined {
+			if err := b.postMortem(ctx, provider.Server{ID: b.ID, Name: b.Name, PublicIP: b.PublicIP, PrivateIP: b.PrivateIP}); err != nil {
+				return err
+			}
+			return b.raze(ctx)
+		}
 		if err := b.destroy(ctx, b.ID); err != nil {
 			return wait("%v", err)
 		}

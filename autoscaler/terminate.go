@@ -23,7 +23,7 @@ const destroyAgain = 2 * time.Minute
 func (a *Autoscaler) startEnd(ctx context.Context, s provider.Server, cause Cause, phase Phase, why string) error {
 	now := a.Now()
 	t := Termination{Version: rundir.Version, ID: s.ID, Name: s.Name, PublicIP: s.PublicIP, PrivateIP: s.PrivateIP,
-		Cause: cause, Phase: phase, Began: now, Since: now}
+		Cause: cause, Phase: phase, Began: now, Since: now, Why: why, Created: s.Created}
 	err := a.change(ctx, func() error {
 		rec, _, err := a.guards()
 		if err != nil {
@@ -48,7 +48,8 @@ func (a *Autoscaler) startEnd(ctx context.Context, s provider.Server, cause Caus
 type ender struct {
 	*Autoscaler
 	Termination
-	looks *looks
+	looks    *looks
+	examined bool // in this run
 }
 
 // carryOn takes the termination as far as it goes. Before each step it reads
@@ -81,6 +82,9 @@ func (e *ender) carryOn(ctx context.Context) (done bool, err error) {
 			step = e.drain
 		case Drained:
 			step = e.shutDown
+			if e.Cause == Unhealthy && e.PostMortem != nil && !e.examined {
+				step = e.postMortem
+			}
 		case Down:
 			step = e.end
 		case Destroyed:

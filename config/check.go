@@ -54,6 +54,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		from("digitalocean.ssh_key", "of autoscaler.build")
 	}
 	c.preset(isSet, from)
+	c.derivePostMortem(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {

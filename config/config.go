@@ -34,6 +34,7 @@ type Config struct {
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	PostMortem   PostMortem   `toml:"postmortem" doc:"What is kept of a failed or sick webserver before it is destroyed, in logs/post-mortem."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -276,7 +277,8 @@ func defaults() Config {
 			OnlineMarkers: []string{"runtime/AUTOSCALED_WEBSERVER_ONLINE", "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"},
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
-		Reboot: Reboot{CycleLimit: 35 * minute},
+		Reboot:     Reboot{CycleLimit: 35 * minute},
+		PostMortem: PostMortem{Deadline: 20 * second, MaxKiB: 256},
 	}
 }
 

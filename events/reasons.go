@@ -76,6 +76,8 @@ const (
 	OrphanFound       Reason = "ORPHAN_FOUND"
 	ServerVanished    Reason = "SERVER_VANISHED"
 	DuplicateName     Reason = "DUPLICATE_NAME"
+	PostMortemTaken   Reason = "POST_MORTEM"
+	PostMortemFailed  Reason = "POST_MORTEM_FAILED"
 )
 
 // Brakes and faults.
@@ -161,6 +163,8 @@ func Meanings() []Meaning {
 		{OrphanFound, Warn, "a server bears this autoscaler's name, never passed a check and is in no record; health checks decide its fate"},
 		{ServerVanished, Warn, "a known server was missing from the listing for `scale.missing_after` and did not answer: it is gone"},
 		{DuplicateName, Warn, "two servers bear one name; the newer one is terminated"},
+		{PostMortemTaken, Info, "what a webserver had to say before it is destroyed was kept in `logs/post-mortem` (`adt post-mortem show NAME`)"},
+		{PostMortemFailed, Warn, "a post-mortem could not be written (no room for logs?); the webserver is destroyed all the same"},
 		{BrakeSelfCheck, Warn, "too many webservers failed at once: the fault is taken to be on this side, nothing is withdrawn or terminated"},
 		{BrakeNoWitness, Warn, "no webserver passed in this run, so nothing shows that this side's network works: a replacement is built before anything is terminated"},
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},
