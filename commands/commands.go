@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,6 +41,8 @@ type Env struct {
 	Clocks   func() (rundir.Instant, error)
 	Root     fs.FS                        // the machine's files, to be read only
 	Crontab  func(context.Context) string // the user's own crontab; "" is none
+	// Exec turns this process into another program.
+	Exec func(path string, args, environment []string) error
 	// Addresses are those of this machine.
 	Addresses func() ([]netip.Addr, error)
 	// Dial, where set, is the way to the machines in place of the network.
@@ -53,7 +56,7 @@ type Env struct {
 func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
-		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses}
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses, Exec: syscall.Exec}
 }
 
 // readAddresses returns the addresses of this machine's interfaces, without those
@@ -131,6 +134,7 @@ func newApp(env Env) *cli.App {
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
+			sshCommand(h), runCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {
@@ -213,6 +217,9 @@ func harden(cmd *cli.Command) {
 	if action := cmd.Action; action != nil && len(cmd.Subcommands) == 0 {
 		cmd.Action = func(c *cli.Context) error {
 			for _, arg := range c.Args().Slice() {
+				if arg == "--" {
+					break // what follows is somebody else's
+				}
 				if strings.HasPrefix(arg, "-") && arg != "-" {
 					return usagef("%s: flags come before arguments: put %s first", c.Command.FullName(), arg)
 				}
