@@ -134,7 +134,7 @@ func newApp(env Env) *cli.App {
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
-			sshCommand(h), runCommand(h),
+			sshCommand(h), runCommand(h), housekeepingCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {
@@ -146,12 +146,16 @@ func newApp(env Env) *cli.App {
 	}
 	for _, cmd := range app.Commands {
 		harden(cmd)
-		if slices.Contains(ticks(), cmd.Name) {
+		if slices.Contains(unattended(), cmd.Name) {
 			hush(cmd, !terminal(env.Stderr))
 		}
 	}
 	return app
 }
+
+// unattended are the commands that cron runs: they tell cron what is wrong, and a
+// watcher all that they do.
+func unattended() []string { return append(ticks(), "housekeeping", "monitor") }
 
 // suggest names a command that begins like the one that was typed.
 func suggest(c *cli.Context) string {

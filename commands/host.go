@@ -332,7 +332,7 @@ func (s *site) recorder(log zerolog.Logger, watched bool, command string) func(e
 			Autoscaler: s.cfg.Autoscaler.Number, Command: command, Server: server, Text: text}
 		// A tick tells a watcher all it does, and cron what is wrong; other
 		// commands print their result.
-		tick := slices.Contains(ticks(), command)
+		tick := slices.Contains(unattended(), command)
 		show := watched && tick
 		if !show && (tick && e.Level == events.Warn || e.Level == events.Error) {
 			if said == nil {

@@ -35,6 +35,7 @@ type Config struct {
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
 	PostMortem   PostMortem   `toml:"postmortem" doc:"What is kept of a failed or sick webserver before it is destroyed, in logs/post-mortem."`
+	Housekeeping Housekeeping `toml:"housekeeping" doc:"What adt housekeeping throws away, once a day."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -279,6 +280,8 @@ func defaults() Config {
 		},
 		Reboot:     Reboot{CycleLimit: 35 * minute},
 		PostMortem: PostMortem{Deadline: 20 * second, MaxKiB: 256},
+
+		Housekeeping: housekeepingDefaults(),
 	}
 }
 

@@ -102,6 +102,13 @@ const (
 	ClockJumped        Reason = "CLOCK_JUMPED"
 )
 
+// The machine around it.
+const (
+	Housekeeping       Reason = "HOUSEKEEPING"
+	HousekeepingFailed Reason = "HOUSEKEEPING_FAILED"
+	AddressForgotten   Reason = "ADDRESS_FORGOTTEN"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -183,6 +190,9 @@ func Meanings() []Meaning {
 		{StateFailed, Error, "a state file could not be read or written; nothing was done that depends on it"},
 		{RecordCorrupt, Error, "a state file was garbage and was set aside; the run goes on from what the provider says"},
 		{ClockJumped, Warn, "the wall clock was set; ages are reckoned without the jump"},
+		{Housekeeping, Info, "old logs, post-mortems and records were deleted or compressed"},
+		{HousekeepingFailed, Warn, "something old could not be deleted or compressed; the next run tries again"},
+		{AddressForgotten, Info, "the datastore's address of a server that is gone was deleted"},
 	}
 }
 
