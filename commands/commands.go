@@ -24,6 +24,7 @@ import (
 
 	"adt/autoscaler"
 	"adt/lock"
+	"adt/monitor"
 	"adt/rundir"
 )
 
@@ -41,6 +42,9 @@ type Env struct {
 	Clocks   func() (rundir.Instant, error)
 	Root     fs.FS                        // the machine's files, to be read only
 	Crontab  func(context.Context) string // the user's own crontab; "" is none
+	// DiskUsage and ClockUnsynced are what adt monitor asks the kernel.
+	DiskUsage     func(path string) (monitor.Usage, error)
+	ClockUnsynced func() (bool, error)
 	// Exec turns this process into another program.
 	Exec func(path string, args, environment []string) error
 	// Addresses are those of this machine.
@@ -56,7 +60,8 @@ type Env struct {
 func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
-		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses, Exec: syscall.Exec}
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: readCrontab, Addresses: readAddresses, Exec: syscall.Exec,
+		DiskUsage: monitor.DiskUsage, ClockUnsynced: monitor.ClockUnsynced}
 }
 
 // readAddresses returns the addresses of this machine's interfaces, without those
@@ -134,7 +139,7 @@ func newApp(env Env) *cli.App {
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
-			sshCommand(h), runCommand(h), housekeepingCommand(h),
+			sshCommand(h), runCommand(h), housekeepingCommand(h), monitorCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {

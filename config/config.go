@@ -36,6 +36,7 @@ type Config struct {
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
 	PostMortem   PostMortem   `toml:"postmortem" doc:"What is kept of a failed or sick webserver before it is destroyed, in logs/post-mortem."`
 	Housekeeping Housekeeping `toml:"housekeeping" doc:"What adt housekeeping throws away, once a day."`
+	Monitor      Monitor      `toml:"monitor" doc:"When adt monitor raises an alarm about this machine."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -282,6 +283,7 @@ func defaults() Config {
 		PostMortem: PostMortem{Deadline: 20 * second, MaxKiB: 256},
 
 		Housekeeping: housekeepingDefaults(),
+		Monitor:      monitorDefaults(),
 	}
 }
 

@@ -107,6 +107,15 @@ const (
 	Housekeeping       Reason = "HOUSEKEEPING"
 	HousekeepingFailed Reason = "HOUSEKEEPING_FAILED"
 	AddressForgotten   Reason = "ADDRESS_FORGOTTEN"
+	Overloaded         Reason = "OVERLOADED"
+	CPUOverload        Reason = "CPU_OVERLOAD"
+	HighLoad           Reason = "HIGH_LOAD"
+	LowMemory          Reason = "LOW_MEMORY"
+	LowDisk            Reason = "LOW_DISK"
+	ClockUnsure        Reason = "CLOCK_UNSURE"
+	NetworkTrouble     Reason = "NETWORK_TROUBLE"
+	MonitorRecovered   Reason = "MONITOR_RECOVERED"
+	MonitorFailed      Reason = "MONITOR_FAILED"
 )
 
 // Meaning is one row of the table in the README, which is made from it.
@@ -193,6 +202,15 @@ func Meanings() []Meaning {
 		{Housekeeping, Info, "old logs, post-mortems and records were deleted or compressed"},
 		{HousekeepingFailed, Warn, "something old could not be deleted or compressed; the next run tries again"},
 		{AddressForgotten, Info, "the datastore's address of a server that is gone was deleted"},
+		{Overloaded, Info, "this machine's CPU is busy for long: the datastore has it in `overloadedips/`"},
+		{CPUOverload, Warn, "this machine's CPU is nearly fully busy for long; said again after `monitor.acknowledge`, as the five below"},
+		{HighLoad, Warn, "this machine's CPU was nearly fully busy for a good part of an hour"},
+		{LowMemory, Warn, "this machine has little memory left"},
+		{LowDisk, Warn, "a disk of this machine is nearly full, or has few inodes left: `adt housekeeping` makes room"},
+		{ClockUnsure, Warn, "nobody sets this machine's clock, or it is wrong"},
+		{NetworkTrouble, Warn, "this machine has no way out, or many packets have errors"},
+		{MonitorRecovered, Info, "what this machine's monitor raised an alarm about is over"},
+		{MonitorFailed, Warn, "the monitor could not read something about this machine"},
 	}
 }
 
