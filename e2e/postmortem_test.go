@@ -93,7 +93,7 @@ func TestPostMortem(t *testing.T) {
 		if out := f.Tick("post-mortem", "show", sick.Name, "logs-cloud-init-output.log").stdout; out != "set -x; sudo with ***\nDBPASSWORD=***\ndone\n" {
 			t.Errorf("the boot's log: %s", out)
 		}
-		f.must(filepath.WalkDir(f.path("logs", "post-mortem"), func(path string, e fs.DirEntry, err error) error {
+		f.must(filepath.WalkDir(f.path("logs", "post-mortem"), func(path string, _ fs.DirEntry, _ error) error {
 			info, err := os.Lstat(path)
 			if err == nil && info.Mode().Perm()&0o077 != 0 {
 				t.Errorf("%s: mode %v", path, info.Mode())
