@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -251,17 +252,25 @@ func (b *builder) address(ctx context.Context) error {
 // one where that was lost. That the server does not answer yet is nothing but a
 // reason to wait.
 func (b *builder) onServer(ctx context.Context, do func(*remote.Conn) error) error {
+	conn, err := b.dial(ctx, b.PrivateIP)
+	if err != nil {
+		return wait("%v", err)
+	}
+	return do(conn)
+}
+
+func (b *builder) dial(ctx context.Context, private netip.Addr) (*remote.Conn, error) {
 	if b.conn != nil && b.conn.Lost() {
 		b.hangUp()
 	}
 	if b.conn == nil {
-		conn, err := b.SSH.Dial(ctx, b.PrivateIP)
+		conn, err := b.SSH.Dial(ctx, private)
 		if err != nil {
-			return wait("%v", err)
+			return nil, err
 		}
 		b.conn = conn
 	}
-	return do(b.conn)
+	return b.conn, nil
 }
 
 func (b *builder) hangUp() {

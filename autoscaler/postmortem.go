@@ -32,9 +32,9 @@ type listed struct {
 // since, perhaps in an earlier run: after the archive's deadline the end goes on,
 // whatever has been learnt by then. That nothing could be kept is an event and
 // delays nobody.
-func (a *Autoscaler) postMortem(ctx context.Context, since time.Time, s postmortem.Subject) error {
+func (a *Autoscaler) postMortem(ctx context.Context, since time.Time, dial postmortem.Dial, s postmortem.Subject) error {
 	left := max(0, a.PostMortem.Deadline-age(a.Now(), since))
-	report, err := a.PostMortem.Take(ctx, left, a.SSH.Dial, s)
+	report, err := a.PostMortem.Take(ctx, left, dial, s)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return wait("its post-mortem is not finished")
@@ -75,7 +75,7 @@ func (e *ender) postMortem(ctx context.Context) error {
 		}
 		e.Termination = next
 	}
-	err := e.Autoscaler.postMortem(ctx, e.Examined, postmortem.Subject{
+	err := e.Autoscaler.postMortem(ctx, e.Examined, e.dial, postmortem.Subject{
 		ID: e.ID, Name: e.Name, PublicIP: e.PublicIP, PrivateIP: e.PrivateIP, Why: fmt.Sprintf("%s: %s", e.Cause, e.Why), Password: e.password(),
 		Records: records{
 			Listed:      &listed{ID: e.ID, Name: e.Name, PublicIP: e.PublicIP.String(), PrivateIP: e.PrivateIP.String(), Created: e.Created},
@@ -100,7 +100,7 @@ func (b *builder) postMortem(ctx context.Context, s provider.Server) error {
 			return err
 		}
 	}
-	err := b.Autoscaler.postMortem(ctx, b.Examined, postmortem.Subject{
+	err := b.Autoscaler.postMortem(ctx, b.Examined, b.dial, postmortem.Subject{
 		ID: s.ID, Name: b.Name, PublicIP: s.PublicIP, PrivateIP: s.PrivateIP, Why: b.Why, Password: b.password(),
 		Records: records{
 			Listed: &listed{ID: s.ID, Name: s.Name, PublicIP: s.PublicIP.String(), PrivateIP: s.PrivateIP.String(), Created: s.Created, Price: s.Price},

@@ -123,6 +123,7 @@ func TestAccessToOthers(t *testing.T) {
 		if r := f.Run("run", role, "--", "pwd"); r.code != 0 || !strings.HasSuffix(strings.TrimSpace(r.stdout), m.ID+"/home") {
 			t.Errorf("%v", r)
 		}
+		f.Tick("run", "--public", role, "--", "pwd")
 		if role == "autoscaler" {
 			f.Tick("run", role, "2", "--", "pwd")
 			if r := f.Run("run", role, "1", "--", "pwd"); r.code != 2 || !strings.Contains(r.stderr, "no autoscaler 1") {

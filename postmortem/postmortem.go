@@ -78,7 +78,7 @@ type File struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// Dial opens the connection to the server.
+// Dial gives a connection to the server. Who gave it closes it.
 type Dial func(context.Context, netip.Addr) (*remote.Conn, error)
 
 // Take keeps what can be learnt of a server within limit. One that is finished is
@@ -96,11 +96,12 @@ func (a *Archive) Take(ctx context.Context, limit time.Duration, dial Dial, s Su
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r.Faults = []string{}
-	if err := a.ask(within, folder, dial, s, &r); err != nil {
+	deaf, err := a.ask(within, folder, dial, s, &r)
+	if err != nil {
 		return r, err
 	}
-	if ctx.Err() != nil {
-		return r, ctx.Err()
+	if err := ctx.Err(); errors.Is(err, context.Canceled) || err != nil && !deaf {
+		return r, err
 	}
 	if r.Files, err = files(folder); err != nil {
 		return r, err
@@ -151,19 +152,24 @@ func (a *Archive) known(folder string, s Subject) error {
 	return nil
 }
 
-// ask fetches what the server has itself, the most telling first. The error is
-// that a file could not be written.
-func (a *Archive) ask(ctx context.Context, folder string, dial Dial, s Subject, r *Report) error {
+// knock is how long a server has to have kept us waiting until the end of the
+// caller's time is taken for its answer.
+const knock = 2 * time.Second
+
+// ask fetches what the server has itself, the most telling first. deaf says that it
+// did not let us in, and would not a second time. The error is that a file could not
+// be written.
+func (a *Archive) ask(ctx context.Context, folder string, dial Dial, s Subject, r *Report) (deaf bool, err error) {
 	if !s.PrivateIP.IsValid() {
 		r.Faults = append(r.Faults, "it has no address")
-		return nil
+		return true, nil
 	}
+	began := time.Now()
 	conn, err := dial(ctx, s.PrivateIP)
 	if err != nil {
 		r.Faults = append(r.Faults, err.Error())
-		return nil
+		return time.Since(began) >= knock, nil
 	}
-	defer conn.Close()
 	r.Answered = true
 	for _, w := range a.wanted(len(s.Password) > 0) {
 		if has(folder, w.file) {
@@ -178,16 +184,16 @@ func (a *Archive) ask(ctx context.Context, folder string, dial Dial, s Subject, 
 			r.Faults = append(r.Faults, w.file+": "+err.Error())
 		}
 		if conn.Lost() {
-			return nil // half of a file, perhaps
+			return false, nil // half of a file, perhaps
 		}
 		if len(out) == 0 {
 			continue
 		}
 		if err := a.writeText(folder, w.file, a.mask(out)); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // has reports whether a file was written; it is whole then.

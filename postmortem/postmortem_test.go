@@ -129,19 +129,36 @@ func TestMisbehaves(t *testing.T) {
 	}
 }
 
-// TestFrozen: a command that does not end takes nothing else along with it but the
-// time; what was fetched before is kept.
+// TestFrozen: a command that does not end takes nothing along but a few seconds.
 func TestFrozen(t *testing.T) {
 	server := remotetest.Serve(t)
 	write(t, filepath.Join(server.Home, "boot.log"), "booted\n", 0o600)
 	a := archive(t)
-	a.Files = []string{"boot.log", "tty"}
+	a.Files = []string{"tty", "boot.log"}
 	// A tail of what is never written does not end.
 	must(t, syscall.Mkfifo(filepath.Join(server.Home, "tty"), 0o600))
 	dialer := server.Dialer(t)
-	r, err := a.Take(t.Context(), 2*time.Second, dialer.Dial, subject(server.Addr))
+	r, err := a.Take(t.Context(), patience, dialer.Dial, subject(server.Addr))
 	must(t, err)
-	if !r.Answered || len(r.Faults) == 0 || r.Finished.IsZero() || !slices.Contains(names(r), "boot.log") {
+	if !r.Answered || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "tty: ") || r.Finished.IsZero() {
+		t.Errorf("%+v", r)
+	}
+	if got := names(r); !slices.Contains(got, "boot.log") || !slices.Contains(got, "disk.txt") || slices.Contains(got, "tty") {
+		t.Errorf("files %v", got)
+	}
+}
+
+// TestHalf: what had come of a file when the time was over is no file.
+func TestHalf(t *testing.T) {
+	_, login, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	m, dialer := machinetest.Login(t, "ws", login, machinetest.Options{})
+	write(t, filepath.Join(m.Home, "boot.log"), "booted\n", 0o600)
+	write(t, filepath.Join(m.Home, "bin", "ps"), "#!/bin/sh\nyes half | head -c 100000\nexec sleep 600\n", 0o700)
+	a := archive(t)
+	r, err := a.Take(t.Context(), 3*time.Second, dialer.Dial, subject(m.Address))
+	must(t, err)
+	if len(r.Faults) == 0 || r.Finished.IsZero() || slices.Contains(names(r), "processes.txt") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -176,8 +193,16 @@ func TestCutOff(t *testing.T) {
 			return false
 		}()
 		a.Step = nil
+		// What is there is whole, and is not fetched again.
+		_, fetched := os.Stat(filepath.Join(a.Folder, "ws-1", "boot.log"))
+		write(t, filepath.Join(server.Home, "boot.log"), "changed\n", 0o600)
 		r, err := a.Take(t.Context(), patience, dialer.Dial, subject(server.Addr))
 		must(t, err)
+		log, err := a.Read("ws-1", "boot.log")
+		if wanted := map[bool]string{true: "booted\n", false: "changed\n"}[fetched == nil]; err != nil || string(log) != wanted {
+			t.Errorf("killed at %d: boot.log %q, %v; want %q", n, log, err, wanted)
+		}
+		write(t, filepath.Join(server.Home, "boot.log"), "booted\n", 0o600)
 		if n == 0 {
 			want = names(r)
 		}
@@ -199,6 +224,27 @@ func TestCutOff(t *testing.T) {
 	}
 	if r, err := a.Take(t.Context(), patience, dialer.Dial, subject(server.Addr)); err != nil || !r.Answered || r.Finished.IsZero() {
 		t.Errorf("and repeated: %+v, %v", r, err)
+	}
+}
+
+// TestDeaf: one that keeps us waiting until the caller's time is over has had its
+// chance; one that was not given the time has not.
+func TestDeaf(t *testing.T) {
+	_, login, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	m, dialer := machinetest.Login(t, "ws", login, machinetest.Options{})
+	must(t, m.SSH(machinetest.BannerOnly))
+	a := archive(t)
+	take := func(within time.Duration) (postmortem.Report, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		return a.Take(ctx, patience, dialer.Dial, subject(m.Address))
+	}
+	if r, err := take(100 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) || !r.Finished.IsZero() {
+		t.Errorf("at once: %+v, %v", r, err)
+	}
+	if r, err := take(3 * time.Second); err != nil || r.Finished.IsZero() || r.Answered || !slices.Equal(names(r), []string{"events.jsonl", "records.json"}) {
+		t.Errorf("after a while: %+v, %v", r, err)
 	}
 }
 
