@@ -19,6 +19,7 @@ import (
 	"adt/events"
 	"adt/healthcheck"
 	"adt/lock"
+	"adt/postmortem"
 	"adt/provider"
 	"adt/remote"
 	"adt/rundir"
@@ -88,6 +89,9 @@ type Autoscaler struct {
 	// Scarce says why the provider shall be asked only for what heals, such as an
 	// account's quota that is nearly spent; "" or nil is no such reason.
 	Scarce func() string
+	// PostMortem keeps what is learnt of a failed build's or sick webserver before
+	// it is destroyed; nil keeps nothing.
+	PostMortem *postmortem.Archive
 	// Record takes the events.
 	Record func(reason events.Reason, server, text string)
 	// Addresses are this machine's own, to be published in the store; nil publishes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -61,6 +62,8 @@ type builder struct {
 	looks *looks
 	gate  chan struct{} // bounds concurrent creates
 	conn  *remote.Conn  // to the server, for the whole run; nil until it is needed
+
+	examined bool // in this run
 }
 
 // carryOn takes the build as far as it goes. done says that the record is gone;
@@ -250,17 +253,25 @@ func (b *builder) address(ctx context.Context) error {
 // one where that was lost. That the server does not answer yet is nothing but a
 // reason to wait.
 func (b *builder) onServer(ctx context.Context, do func(*remote.Conn) error) error {
+	conn, err := b.dial(ctx, b.PrivateIP)
+	if err != nil {
+		return wait("%v", err)
+	}
+	return do(conn)
+}
+
+func (b *builder) dial(ctx context.Context, private netip.Addr) (*remote.Conn, error) {
 	if b.conn != nil && b.conn.Lost() {
 		b.hangUp()
 	}
 	if b.conn == nil {
-		conn, err := b.SSH.Dial(ctx, b.PrivateIP)
+		conn, err := b.SSH.Dial(ctx, private)
 		if err != nil {
-			return wait("%v", err)
+			return nil, err
 		}
 		b.conn = conn
 	}
-	return do(b.conn)
+	return b.conn, nil
 }
 
 func (b *builder) hangUp() {
@@ -487,6 +498,12 @@ func (b *builder) raze(ctx context.Context) error {
 				return err
 			}
 		}
+		if b.PostMortem != nil && !b.examined {
+			if err := b.postMortem(ctx, s); err != nil {
+				return err
+			}
+			return b.raze(ctx) // an operator may have changed his mind meanwhile
+		}
 		if err := b.withdraw(ctx, b.Name, s.PublicIP, b.looks); err != nil {
 			return wait("%v", err)
 		}
@@ -502,6 +519,12 @@ func (b *builder) raze(ctx context.Context) error {
 		return wait("until the listing shows it gone")
 	}
 	if b.ID != "" { // the listing may hide it; one that is gone is no error
+		if b.PostMortem != nil && !b.examined {
+			if err := b.postMortem(ctx, provider.Server{ID: b.ID, Name: b.Name, PublicIP: b.PublicIP, PrivateIP: b.PrivateIP}); err != nil {
+				return err
+			}
+			return b.raze(ctx)
+		}
 		if err := b.destroy(ctx, b.ID); err != nil {
 			return wait("%v", err)
 		}

@@ -73,7 +73,8 @@ type Build struct {
 	ID        string     `json:"id,omitempty"`
 	PublicIP  netip.Addr `json:"public_ip,omitzero"`
 	PrivateIP netip.Addr `json:"private_ip,omitzero"`
-	Why       string     `json:"why,omitempty"` // why it was condemned
+	Why       string     `json:"why,omitempty"`     // why it was condemned
+	Examined  time.Time  `json:"examined,omitzero"` // when its post-mortem began
 }
 
 // Cause is why a webserver is terminated.
@@ -98,6 +99,9 @@ type Termination struct {
 	Phase     Phase      `json:"phase"`
 	Began     time.Time  `json:"began"`
 	Since     time.Time  `json:"since"`
+	Why       string     `json:"why,omitempty"`
+	Created   time.Time  `json:"created,omitzero"`  // of the server, by the provider
+	Examined  time.Time  `json:"examined,omitzero"` // when its post-mortem began
 }
 
 // Final reports whether the server may be destroyed already, so that nothing

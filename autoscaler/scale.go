@@ -242,6 +242,7 @@ func (a *Autoscaler) carryOn(ctx context.Context, deadline time.Time, builds []B
 	for i, t := range ends {
 		w := &ender{Autoscaler: a, Termination: t, looks: l}
 		wg.Go(func() {
+			defer w.hangUp()
 			errs[len(builds)+i] = a.poll(ctx, func(ctx context.Context) (bool, error) {
 				done, err := w.carryOn(ctx)
 				// Nothing that happens in this run lets a waiting one go on.

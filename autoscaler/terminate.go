@@ -23,7 +23,7 @@ const destroyAgain = 2 * time.Minute
 func (a *Autoscaler) startEnd(ctx context.Context, s provider.Server, cause Cause, phase Phase, why string) error {
 	now := a.Now()
 	t := Termination{Version: rundir.Version, ID: s.ID, Name: s.Name, PublicIP: s.PublicIP, PrivateIP: s.PrivateIP,
-		Cause: cause, Phase: phase, Began: now, Since: now}
+		Cause: cause, Phase: phase, Began: now, Since: now, Why: why, Created: s.Created}
 	err := a.change(ctx, func() error {
 		rec, _, err := a.guards()
 		if err != nil {
@@ -48,7 +48,30 @@ func (a *Autoscaler) startEnd(ctx context.Context, s provider.Server, cause Caus
 type ender struct {
 	*Autoscaler
 	Termination
-	looks *looks
+	looks    *looks
+	examined bool // in this run
+	// conn is to the server, for its post-mortem and its shutdown; deaf is why there
+	// is none, which is waited for once.
+	conn *remote.Conn
+	deaf error
+}
+
+// dial connects to the server, once in a run.
+func (e *ender) dial(ctx context.Context, private netip.Addr) (*remote.Conn, error) {
+	if e.conn != nil && e.conn.Lost() {
+		e.hangUp()
+	}
+	if e.conn == nil && e.deaf == nil {
+		e.conn, e.deaf = e.SSH.Dial(ctx, private)
+	}
+	return e.conn, e.deaf
+}
+
+func (e *ender) hangUp() {
+	if e.conn != nil {
+		_ = e.conn.Close()
+		e.conn = nil
+	}
 }
 
 // carryOn takes the termination as far as it goes. Before each step it reads
@@ -81,6 +104,9 @@ func (e *ender) carryOn(ctx context.Context) (done bool, err error) {
 			step = e.drain
 		case Drained:
 			step = e.shutDown
+			if e.Cause == Unhealthy && e.PostMortem != nil && !e.examined {
+				step = e.postMortem
+			}
 		case Down:
 			step = e.end
 		case Destroyed:
@@ -147,7 +173,7 @@ func (e *ender) shutDown(ctx context.Context) error {
 	what := "shut down over SSH"
 	if e.ShutdownCommand == "" {
 		what = "no shutdown command"
-	} else if conn, err := e.SSH.Dial(ctx, e.PrivateIP); err != nil {
+	} else if conn, err := e.dial(ctx, e.PrivateIP); err != nil {
 		what = fmt.Sprintf("not shut down: %v", err)
 	} else {
 		// A machine that goes down takes the connection with it.
@@ -156,8 +182,8 @@ func (e *ender) shutDown(ctx context.Context) error {
 		if errors.As(err, &exit) {
 			what = fmt.Sprintf("not shut down: %v", err)
 		}
-		_ = conn.Close()
 	}
+	e.hangUp()
 	return e.enter(Down, "%s", what)
 }
 

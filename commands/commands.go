@@ -15,12 +15,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"adt/autoscaler"
 	"adt/lock"
+	"adt/monitor"
 	"adt/rundir"
 )
 
@@ -40,6 +42,11 @@ type Env struct {
 	Crontab  Crontab
 	Uid      int                    // of the user
 	Program  func() (string, error) // where this adt is
+	// DiskUsage and ClockUnsynced are what adt monitor asks the kernel.
+	DiskUsage     func(path string) (monitor.Usage, error)
+	ClockUnsynced func() (bool, error)
+	// Exec turns this process into another program.
+	Exec func(path string, args, environment []string) error
 	// Addresses are those of this machine.
 	Addresses func() ([]netip.Addr, error)
 	// Dial, where set, is the way to the machines in place of the network.
@@ -53,7 +60,8 @@ type Env struct {
 func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
-		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: systemCrontab{}, Uid: os.Geteuid(), Program: os.Executable, Addresses: readAddresses}
+		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: systemCrontab{}, Uid: os.Geteuid(), Program: os.Executable, Addresses: readAddresses,
+		Exec: syscall.Exec, DiskUsage: monitor.DiskUsage, ClockUnsynced: monitor.ClockUnsynced}
 }
 
 // readAddresses returns the addresses of this machine's interfaces, without those
@@ -120,8 +128,9 @@ func newApp(env Env) *cli.App {
 		OnUsageError:   onUsageError,
 		Commands: []*cli.Command{
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
-			statusCommand(h), eventsCommand(h), historyCommand(h), scheduleCommand(h), notifyCommand(h),
+			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h), notifyCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
+			sshCommand(h), runCommand(h), housekeepingCommand(h), monitorCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},
 		Action: func(c *cli.Context) error {
@@ -207,6 +216,9 @@ func harden(cmd *cli.Command) {
 	if action := cmd.Action; action != nil && len(cmd.Subcommands) == 0 {
 		cmd.Action = func(c *cli.Context) error {
 			for _, arg := range c.Args().Slice() {
+				if arg == "--" {
+					break // what follows is somebody else's
+				}
 				if strings.HasPrefix(arg, "-") && arg != "-" {
 					return usagef("%s: flags come before arguments: put %s first", c.Command.FullName(), arg)
 				}

@@ -298,6 +298,9 @@ func TestCronCheck(t *testing.T) {
 	var lines, late []string // those whose three intervals are less than an hour
 	for _, e := range entries {
 		lines = append(lines, "adt "+e.Name())
+		if e.When == cron.Boot {
+			continue
+		}
 		if interval, err := cron.Interval(e.When); err != nil {
 			t.Fatal(err)
 		} else if interval < 15*time.Minute {

@@ -226,7 +226,8 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 			ApplicationConfig: cfg.Build.ApplicationConfig, Deadline: cfg.HealthCheck.Deadline.Std(),
 			DialContext: dialer.DialContext,
 		},
-		HostKey: hostKeys(cfg, signer),
+		HostKey:    hostKeys(cfg, signer),
+		PostMortem: h.postMortems(cfg),
 		UserData: func(name, pem string, public ssh.PublicKey) ([]byte, error) {
 			render, err := render() // not before a server is made: nothing else depends on it
 			if err != nil {

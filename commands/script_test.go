@@ -70,7 +70,7 @@ func TestScripts(t *testing.T) {
 		Setup: furnish,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "oneline": oneLine, "json": jsonPath, "setvar": setVar,
-			"snapshot": snapshot, "unchanged": unchanged, "config": configure, "monitor": monitor,
+			"snapshot": snapshot, "unchanged": unchanged, "config": configure, "monitor": pinged,
 			"post": postOffice, "arrived": arrived, "record": record, "secretly": secretly,
 		},
 		RequireUniqueNames: true,

@@ -55,6 +55,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 	}
 	c.preset(isSet, from)
 	c.deriveNotify(isSet, from)
+	c.derivePostMortem(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {

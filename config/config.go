@@ -38,6 +38,9 @@ type Config struct {
 	Heartbeat    Heartbeat    `toml:"heartbeat" doc:"Monitors of cron jobs, which raise the alarm when they hear nothing."`
 	Cron         Cron         `toml:"cron" doc:"What adt cron install writes besides the commands."`
 	Notify       Notify       `toml:"notify" doc:"Who is told what happens, by adt notify; nobody, unless a recipient is set below."`
+	PostMortem   PostMortem   `toml:"postmortem" doc:"What is kept of a failed or sick webserver before it is destroyed, in logs/post-mortem."`
+	Housekeeping Housekeeping `toml:"housekeeping" doc:"What adt housekeeping throws away, once a day."`
+	Monitor      Monitor      `toml:"monitor" doc:"When adt monitor raises an alarm about this machine."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -280,10 +283,13 @@ func defaults() Config {
 			OnlineMarkers: []string{"runtime/AUTOSCALED_WEBSERVER_ONLINE", "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"},
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
-		Reboot:    Reboot{CycleLimit: 35 * minute},
-		Heartbeat: Heartbeat{Style: "path", Timeout: 5 * second},
-		Cron:      Cron{User: "root"},
-		Notify:    notifyDefaults(),
+		Reboot:       Reboot{CycleLimit: 35 * minute},
+		Heartbeat:    Heartbeat{Style: "path", Timeout: 5 * second},
+		Cron:         Cron{User: "root"},
+		Notify:       notifyDefaults(),
+		PostMortem:   PostMortem{Deadline: 20 * second, MaxKiB: 256},
+		Housekeeping: housekeepingDefaults(),
+		Monitor:      monitorDefaults(),
 	}
 }
 

@@ -88,6 +88,7 @@ func expected(m *machine) Config {
 	want.Scale.Drain = Duration(90 * time.Second)
 	want.Reboot.Command = []string{}
 	want.Notify.Mail.Port = 587
+	want.PostMortem.Files = []string{"logs/cloud-init-output.log", "logs/webserver-error.log"}
 	want.Path, want.Home = filepath.Join(m.home, "adt.toml"), m.home
 	return want
 }
@@ -188,7 +189,7 @@ func TestFaults(t *testing.T) {
 		"unknown, dashes":        {with("[scale]\nMissing-After = \"1s\"\n"), []string{":7: scale.Missing-After: unknown key; did you mean scale.missing_after?"}},
 		"unknown, case":          {with("[scale]\nBudget = \"1s\"\n"), []string{":7: scale.Budget: unknown key; did you mean scale.budget?"}},
 		"unknown, other table":   {with("[scale]\nstrikes = 1\n"), []string{":7: scale.strikes: unknown key; did you mean healthcheck.strikes?"}},
-		"unknown, other tables":  {with("[datastore]\ndeadline = \"1s\"\n"), []string{":7: datastore.deadline: unknown key; did you mean build.deadline or healthcheck.deadline?"}},
+		"unknown, other tables":  {with("[datastore]\ndeadline = \"1s\"\n"), []string{":7: datastore.deadline: unknown key; did you mean build.deadline or healthcheck.deadline or postmortem.deadline?"}},
 		"unknown table":          {with("[helthcheck]\nstrikes = 1\n"), []string{":6: helthcheck: unknown key; did you mean healthcheck?"}},
 		"unknown inner table":    {with("[build.phases]\n"), []string{":6: build.phases: unknown key; did you mean build.phase?"}},
 		"unknown outer table":    {with("[phase]\n"), []string{":6: phase: unknown key; did you mean build.phase?"}},

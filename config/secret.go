@@ -56,6 +56,20 @@ func (s Secret) GoString() string             { return s.String() }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 func (s Secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, s.String()) }
 
+// Secrets returns all secrets that are set, for masking them in what others have
+// written.
+func (c *Config) Secrets() []string {
+	var all []string
+	for _, section := range schema(c) {
+		for _, s := range section.settings {
+			if secret, ok := s.value.(*Secret); ok && !secret.IsZero() {
+				all = append(all, secret.Reveal())
+			}
+		}
+	}
+	return all
+}
+
 // secretLimit is the largest secret file that is read, in bytes.
 const secretLimit = 64 << 10
 

@@ -116,11 +116,14 @@ func Runs(command, program string, args ...string) bool {
 	return regexp.MustCompile(pattern).MatchString(command)
 }
 
+// Boot is when cron starts what is to run once after a boot.
+const Boot = "@reboot"
+
 // Interval is the longest time between two firings of an expression, as far as
 // the next week shows. It is an error for one that cron does not know or that is
 // no time of day.
 func Interval(when string) (time.Duration, error) {
-	if strings.HasPrefix(when, "@reboot") || strings.HasPrefix(when, "@every") {
+	if strings.HasPrefix(when, Boot) || strings.HasPrefix(when, "@every") {
 		return 0, fmt.Errorf("%q is no time of day", when)
 	}
 	parts := strings.Fields(when)

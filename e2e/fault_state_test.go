@@ -154,7 +154,12 @@ func TestRuntimeIsAFile(t *testing.T) {
 // room away, or gives it back.
 func (f *fleet) smallDisk() (fill func(bool)) {
 	f.t.Helper()
-	runtime, aside := f.path("runtime"), f.path("aside")
+	return f.smallDiskAt(f.path("runtime"))
+}
+
+func (f *fleet) smallDiskAt(runtime string) (fill func(bool)) {
+	f.t.Helper()
+	aside := f.path("aside")
 	f.must(os.Rename(runtime, aside))
 	f.must(os.Mkdir(runtime, 0o700))
 	if err := syscall.Mount("none", runtime, "tmpfs", 0, "size=1m,mode=0700"); err != nil {

@@ -380,12 +380,19 @@ func (f *fleet) Initial(n int) local.Machine {
 // and waits until it is built.
 func (f *fleet) Foreign(name string) local.Machine {
 	f.t.Helper()
-	key, public, err := cloudinit.NewHostKey([]byte(strings.Repeat("s", 32)), name)
-	f.must(err)
+	key, public := f.hostKey(name)
 	m := f.makeMachine(name, key, public)
 	f.must(os.MkdirAll(f.path("runtime"), 0o700))
 	f.must(remote.Pin(f.path("runtime", "known_hosts"), m.PrivateIP, 2222, public))
 	return m
+}
+
+// hostKey is the host key of a machine that Foreign makes.
+func (f *fleet) hostKey(name string) (pem string, public ssh.PublicKey) {
+	f.t.Helper()
+	pem, public, err := cloudinit.NewHostKey([]byte(strings.Repeat("s", 32)), name)
+	f.must(err)
+	return pem, public
 }
 
 // Original makes a webserver as the shell toolkit does: with the build key as

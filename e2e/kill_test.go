@@ -46,6 +46,7 @@ func life(w *witness, n int) {
 	if _, there := w.Machine(broken.ID); there {
 		w.t.Errorf("%s is broken and was not replaced\n%s", broken.Name, w.Story())
 	}
+	w.Examined(broken.Name)
 
 	w.Ask(1, n)
 	w.Kill(n, "scale")
@@ -94,6 +95,11 @@ func TestKilledWhileABuildFails(t *testing.T) {
 		w.Prove(1)
 		if n := w.Changes()[local.Destroyed]; n == 0 {
 			w.t.Errorf("no server was destroyed\n%s", w.Story())
+		}
+		for _, e := range w.Audit() {
+			if e.Op == local.Destroyed {
+				w.Examined(e.Name)
+			}
 		}
 	})
 }

@@ -105,6 +105,7 @@ func (f *fleet) openAccount(cloud digitaloceantest.Backing) {
 		"digitalocean.token": strconv.Quote(token), "digitalocean.api_url": strconv.Quote(accounts.url),
 		"ssh.port": `2222`, "https.port": `8443`, "website.ttl": `"30s"`, // the vendor's least
 		"reboot.command": `[]`, "cloudinit.template": `"minimal"`,
+		"postmortem.files": `["logs/cloud-init-output.log", "logs/webserver-error.log"]`, // not those of this machine
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"adt/dayfile"
 )
 
 // Event is one decision or finding.
@@ -68,7 +69,7 @@ func (l *Log) Add(e Event) error {
 }
 
 func (l *Log) file(t time.Time) string {
-	return filepath.Join(l.folder, t.UTC().Format(time.DateOnly)+".jsonl")
+	return filepath.Join(l.folder, dayfile.Date(t)+dayfile.Plain)
 }
 
 // Filter chooses events; its zero value chooses all.
@@ -84,55 +85,65 @@ func (f Filter) Match(e Event) bool {
 		(len(f.Reasons) == 0 || slices.Contains(f.Reasons, e.Reason))
 }
 
-// Read returns the chosen events in the order of their writing. Lines that are
-// no events (torn by a crash) are passed over.
+// Read returns the chosen events in the order of their writing, those of compressed
+// days too. Lines that are no events (torn by a crash) are passed over.
 func (l *Log) Read(f Filter) ([]Event, error) {
-	files, err := l.files(f.Since)
+	dates, err := dayfile.Dates(l.folder, f.Since)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the events: %w", err)
 	}
 	var out []Event
-	for _, name := range files {
-		if err := readFile(filepath.Join(l.folder, name), 0, func(e Event) {
+	for _, date := range dates {
+		file, err := dayfile.Open(l.folder, date)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was deleted meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the events: %w", err)
+		}
+		err = readLines(file, func(e Event) {
 			if f.Match(e) {
 				out = append(out, e)
 			}
-		}); err != nil {
-			return nil, err
+		})
+		if err := errors.Join(err, file.Close()); err != nil {
+			return nil, fmt.Errorf("reading the events: %w", err)
 		}
 	}
 	return out, nil
 }
 
-func (l *Log) files(since time.Time) ([]string, error) {
+// files lists the days that may still be written to.
+func (l *Log) files() ([]string, error) {
 	entries, err := os.ReadDir(l.folder)
 	if err != nil {
 		return nil, fmt.Errorf("reading the events: %w", err)
 	}
-	oldest := since.UTC().Format(time.DateOnly) + ".jsonl"
 	var names []string
 	for _, e := range entries {
-		if n := e.Name(); strings.HasSuffix(n, ".jsonl") && (since.IsZero() || n >= oldest) {
-			names = append(names, n)
+		if _, packed, ok := dayfile.Parse(e.Name()); ok && !packed {
+			names = append(names, e.Name())
 		}
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
+// readFile reads the end of a day's file, from an offset on.
 func readFile(path string, from int64, each func(Event)) error {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("reading the events: %w", err)
+		return err
 	}
 	defer f.Close()
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return fmt.Errorf("reading the events: %w", err)
+		return err
 	}
-	r := bufio.NewReader(f)
+	return readLines(f, each)
+}
+
+func readLines(from io.Reader, each func(Event)) error {
+	r := bufio.NewReader(from)
 	for {
 		line, err := r.ReadBytes('\n')
 		var e Event
@@ -143,7 +154,7 @@ func readFile(path string, from int64, each func(Event)) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("reading the events: %w", err)
+			return err
 		}
 	}
 }
@@ -225,7 +236,7 @@ func (c *Cursor) Position() Position {
 // End returns a cursor behind the newest event.
 func (l *Log) End() (*Cursor, error) {
 	c := &Cursor{log: l, offset: map[string]int64{}}
-	names, err := l.files(time.Time{})
+	names, err := l.files()
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +253,7 @@ func (l *Log) End() (*Cursor, error) {
 // Next returns the chosen events written since the last call; only whole lines
 // are taken.
 func (c *Cursor) Next(f Filter) ([]Event, error) {
-	names, err := c.log.files(time.Time{})
+	names, err := c.log.files()
 	if err != nil {
 		return nil, err
 	}
@@ -252,6 +263,9 @@ func (c *Cursor) Next(f Filter) ([]Event, error) {
 			continue
 		}
 		data, err := readFrom(filepath.Join(c.log.folder, n), c.offset[n])
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was compressed meanwhile, and is an old day's
+		}
 		if err != nil {
 			return nil, err
 		}

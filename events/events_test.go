@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"adt/dayfile"
 	"adt/events"
 )
 
@@ -254,5 +255,32 @@ func TestPosition(t *testing.T) {
 	add(t, log, events.Event{Time: noon.AddDate(0, 0, 5), Reason: events.Strike, Server: "new"})
 	if got := next(); len(got) != 2 || got[0] != "late" || got[1] != "new" {
 		t.Errorf("after two more: %v", got)
+	}
+}
+
+// TestCompressedDays: days that housekeeping has compressed are read like others,
+// also while somebody follows what comes.
+func TestCompressedDays(t *testing.T) {
+	log, folder := open(t)
+	for day := range 3 {
+		add(t, log, events.Event{Time: noon.AddDate(0, 0, day-2), Reason: events.Paused, Text: fmt.Sprint("day ", day)})
+	}
+	cursor, err := log.End()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for day := range 2 {
+		if err := dayfile.Pack(folder, dayfile.Date(noon.AddDate(0, 0, day-2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for since, want := range map[time.Time]int{{}: 3, noon.AddDate(0, 0, -1): 2, noon: 1} {
+		if got, err := log.Read(events.Filter{Since: since}); err != nil || len(got) != want || got[want-1].Text != "day 2" {
+			t.Errorf("since %v: %v, %v", since, got, err)
+		}
+	}
+	add(t, log, events.Event{Time: noon, Reason: events.Resumed})
+	if got, err := cursor.Next(events.Filter{}); err != nil || len(got) != 1 || got[0].Reason != events.Resumed {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -76,6 +76,8 @@ const (
 	OrphanFound       Reason = "ORPHAN_FOUND"
 	ServerVanished    Reason = "SERVER_VANISHED"
 	DuplicateName     Reason = "DUPLICATE_NAME"
+	PostMortemTaken   Reason = "POST_MORTEM"
+	PostMortemFailed  Reason = "POST_MORTEM_FAILED"
 )
 
 // Brakes and faults.
@@ -118,6 +120,22 @@ const (
 	NotifySent    Reason = "NOTIFY_SENT"
 	NotifyFailed  Reason = "NOTIFY_FAILED"
 	NotifyDropped Reason = "NOTIFY_DROPPED"
+)
+
+// The machine around it.
+const (
+	Housekeeping       Reason = "HOUSEKEEPING"
+	HousekeepingFailed Reason = "HOUSEKEEPING_FAILED"
+	AddressForgotten   Reason = "ADDRESS_FORGOTTEN"
+	Overloaded         Reason = "OVERLOADED"
+	CPUOverload        Reason = "CPU_OVERLOAD"
+	HighLoad           Reason = "HIGH_LOAD"
+	LowMemory          Reason = "LOW_MEMORY"
+	LowDisk            Reason = "LOW_DISK"
+	ClockUnsure        Reason = "CLOCK_UNSURE"
+	NetworkTrouble     Reason = "NETWORK_TROUBLE"
+	MonitorRecovered   Reason = "MONITOR_RECOVERED"
+	MonitorFailed      Reason = "MONITOR_FAILED"
 )
 
 // Meaning is one row of the table in the README, which is made from it.
@@ -181,6 +199,8 @@ func Meanings() []Meaning {
 		{OrphanFound, Warn, "a server bears this autoscaler's name, never passed a check and is in no record; health checks decide its fate"},
 		{ServerVanished, Warn, "a known server was missing from the listing for `scale.missing_after` and did not answer: it is gone"},
 		{DuplicateName, Warn, "two servers bear one name; the newer one is terminated"},
+		{PostMortemTaken, Info, "what a webserver had to say before it is destroyed was kept in `logs/post-mortem` (`adt post-mortem show NAME`)"},
+		{PostMortemFailed, Warn, "a post-mortem could not be written (no room for logs?); the webserver is destroyed all the same"},
 		{BrakeSelfCheck, Warn, "too many webservers failed at once: the fault is taken to be on this side, nothing is withdrawn or terminated"},
 		{BrakeNoWitness, Warn, "no webserver passed in this run, so nothing shows that this side's network works: a replacement is built before anything is terminated"},
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},
@@ -211,6 +231,18 @@ func Meanings() []Meaning {
 		{NotifySent, Info, "a message of `adt notify` was delivered"},
 		{NotifyFailed, Warn, "a message could not be delivered; it is kept and tried again (`adt notify status`)"},
 		{NotifyDropped, Error, "a message was given up after `notify.keep`, or nobody is configured any more to get it"},
+		{Housekeeping, Info, "old logs, post-mortems and records were deleted or compressed"},
+		{HousekeepingFailed, Warn, "something old could not be deleted or compressed; the next run tries again"},
+		{AddressForgotten, Info, "the datastore's address of a server that is gone was deleted"},
+		{Overloaded, Info, "this machine's CPU is busy for long: the datastore has it in `overloadedips/`"},
+		{CPUOverload, Warn, "this machine's CPU is nearly fully busy for long; said again after `monitor.acknowledge`, as the five below"},
+		{HighLoad, Warn, "this machine's CPU was nearly fully busy for a good part of an hour"},
+		{LowMemory, Warn, "this machine has little memory left"},
+		{LowDisk, Warn, "a disk of this machine is nearly full, or has few inodes left: `adt housekeeping` makes room"},
+		{ClockUnsure, Warn, "nobody sets this machine's clock, or it is wrong"},
+		{NetworkTrouble, Warn, "this machine has no way out, or many packets have errors"},
+		{MonitorRecovered, Info, "what this machine's monitor raised an alarm about is over"},
+		{MonitorFailed, Warn, "the monitor could not read something about this machine"},
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"adt/dayfile"
 )
 
 // Sample is the fleet at one moment. A nil pointer is not known.
@@ -85,7 +86,7 @@ func Open(folder string) (*Log, error) {
 // that was cut off by a crash is passed over. A clock that went back keeps no
 // sample from being added.
 func (l *Log) Add(s Sample) (bool, error) {
-	path := filepath.Join(l.folder, s.Time.UTC().Format(time.DateOnly)+".jsonl")
+	path := filepath.Join(l.folder, dayfile.Date(s.Time)+dayfile.Plain)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("adding to the history: %w", err)
@@ -150,22 +151,22 @@ func (l *Log) Last() (s Sample, ok bool, err error) {
 	return s, !s.Time.IsZero(), nil
 }
 
-// Read returns the samples of a time, in the order of their times.
+// Read returns the samples of a time, in the order of their times, those of
+// compressed days too.
 func (l *Log) Read(since, until time.Time) ([]Sample, error) {
-	entries, err := os.ReadDir(l.folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	dates, err := dayfile.Dates(l.folder, since)
 	if err != nil {
 		return nil, fmt.Errorf("reading the history: %w", err)
 	}
-	first, last := since.UTC().Format(time.DateOnly)+".jsonl", until.UTC().Format(time.DateOnly)+".jsonl"
 	var all []Sample
-	for _, e := range entries {
-		if name := e.Name(); !strings.HasSuffix(name, ".jsonl") || name < first || name > last {
-			continue
+	for _, date := range dates {
+		if date > dayfile.Date(until) {
+			break
 		}
-		data, err := os.Open(filepath.Join(l.folder, e.Name()))
+		data, err := dayfile.Open(l.folder, date)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was deleted meanwhile
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the history: %w", err)
 		}

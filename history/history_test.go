@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"adt/dayfile"
 )
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -213,5 +215,24 @@ func TestPictures(t *testing.T) {
 		if is(c.hour, c.v) != c.want {
 			t.Errorf("at %v h, %d is drawn: %v", c.hour, c.v, !c.want)
 		}
+	}
+}
+
+// TestCompressedDays: days that housekeeping has compressed are read like others.
+func TestCompressedDays(t *testing.T) {
+	log, folder := open(t)
+	for day := range 3 {
+		if _, err := log.Add(Sample{Time: noon().AddDate(0, 0, day-2), Published: day}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for day := range 2 {
+		if err := dayfile.Pack(folder, dayfile.Date(noon().AddDate(0, 0, day-2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := log.Read(noon().AddDate(0, 0, -1), noon())
+	if err != nil || len(got) != 2 || got[0].Published != 1 || got[1].Published != 2 {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -191,6 +191,8 @@ func TestLevels(t *testing.T) {
 		{notify.Error, event(events.ObservationFailed, ""), 31 * time.Minute, []string{"30m0s: new ERROR OBSERVATION_FAILED"}},
 		{notify.Error, event(events.LeaseTaken, ""), 45 * time.Minute, nil}, // each is news of its own
 		{notify.Error, event(events.BuildingStop, ""), 0, []string{"0s: new MANDATORY BUILDING_STOPPED"}},
+		{notify.Error, event(events.LowDisk, ""), 0, []string{"0s: new ERROR LOW_DISK"}}, // it lasted before it was an alarm
+		{notify.Error, event(events.MonitorRecovered, ""), 0, []string{"0s: new ERROR MONITOR_RECOVERED"}},
 		{notify.Mandatory, event(events.RebootFailed, ""), 0, nil},
 		{notify.Mandatory, event(events.BuildingStop, ""), 0, []string{"0s: new MANDATORY BUILDING_STOPPED"}},
 		{notify.Info, events.Event{Reason: "OF_LATER", Level: events.Warn}, 0, []string{"0s: new INFO OF_LATER"}},

@@ -66,6 +66,10 @@ func ruleOf(r events.Reason) rule {
 		return rule{fleet: true, over: []events.Reason{events.Resumed, events.BuildDone}, level: Mandatory}
 	case events.Paused, events.BrakePaused:
 		return rule{fleet: true, over: []events.Reason{events.Resumed}}
+	case events.CPUOverload, events.HighLoad, events.LowMemory, events.LowDisk, events.ClockUnsure, events.NetworkTrouble:
+		return rule{once: true, level: Error} // it has lasted before it is an alarm, and is said again after a day
+	case events.MonitorRecovered: // to who heard of the alarm
+		return rule{told: true, once: true, level: Error}
 	case events.RebootFailed:
 		return rule{over: []events.Reason{events.RebootDone}}
 	case events.BuildAdopted, events.BuildRepeated:

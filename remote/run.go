@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"strconv"
@@ -89,24 +90,46 @@ func (c *Conn) run(parent context.Context, limit time.Duration, command string, 
 
 	stdout := &capped{limit: maxStdout, over: func() { breakOff(ErrOutput) }}
 	stderr := &capped{limit: maxStderr}
-	err := c.session(ctx, command, stdin, stdout, stderr)
+	err := c.outcome(ctx, c.session(ctx, command, stdin, stdout, stderr))
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		exit.Stderr = string(stderr.bytes())
+	}
+	return stdout.bytes(), err
+}
+
+// Stream is RunWithin for a command whose output is handed on as it comes, however
+// much there is. The two writers are written to at the same time. An *ExitError
+// has no Stderr.
+func (c *Conn) Stream(parent context.Context, limit time.Duration, command string, stdout, stderr io.Writer) error {
+	ctx, cancel := context.WithTimeout(parent, limit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.raw.Close() })
+	defer stop()
+	if err := c.outcome(ctx, c.session(ctx, command, nil, stdout, stderr)); err != nil {
+		return fmt.Errorf("run on %s: %w", c.host, err)
+	}
+	return nil
+}
+
+// outcome says what the end of a session means.
+func (c *Conn) outcome(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		c.lost.Store(true)
-		return stdout.bytes(), cause
+		return cause
 	}
-
 	var exit *ssh.ExitError
 	switch {
 	case err == nil:
-		return stdout.bytes(), nil
+		return nil
 	case errors.As(err, &exit):
-		return stdout.bytes(), &ExitError{Status: exit.ExitStatus(), Stderr: string(stderr.bytes())}
+		return &ExitError{Status: exit.ExitStatus()}
 	}
 	c.lost.Store(true)
-	return stdout.bytes(), fmt.Errorf("%w: connection lost: %w", ErrUnreachable, err)
+	return fmt.Errorf("%w: connection lost: %w", ErrUnreachable, err)
 }
 
-func (c *Conn) session(ctx context.Context, command string, stdin []byte, stdout, stderr *capped) error {
+func (c *Conn) session(ctx context.Context, command string, stdin []byte, stdout, stderr io.Writer) error {
 	// sshd does not signal the command of a lost connection, so the command
 	// carries its own end.
 	deadline, _ := ctx.Deadline()

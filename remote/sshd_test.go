@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,5 +133,27 @@ func TestSSHDMisbehaves(t *testing.T) {
 	must(t, os.WriteFile(d.KnownHosts, nil, 0o600))
 	if _, err := d.Dial(t.Context(), m.Address); !errors.Is(err, remote.ErrUnknownHost) {
 		t.Errorf("without a pinned key: %v", err)
+	}
+}
+
+func TestSSHDStreams(t *testing.T) {
+	m, dialer := sshd(t, ed25519Key(t), machinetest.Options{})
+	conn, err := dialer.Dial(t.Context(), m.Address)
+	must(t, err)
+	defer conn.Close()
+	var stdout, stderr strings.Builder
+	const size = 5 << 20 // more than Run takes
+	err = conn.Stream(t.Context(), 30*time.Second, "head -c "+strconv.Itoa(size)+" /dev/zero; echo end >&2; exit 7", &stdout, &stderr)
+	var exit *remote.ExitError
+	if !errors.As(err, &exit) || exit.Status != 7 || stdout.Len() != size || stderr.String() != "end\n" {
+		t.Errorf("%v, %d bytes, %q", err, stdout.Len(), stderr.String())
+	}
+	if conn.Lost() {
+		t.Error("a command that fails loses the connection")
+	}
+	stdout.Reset()
+	err = conn.Stream(t.Context(), time.Second, "echo begun; sleep 600", &stdout, &stderr)
+	if !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &exit) && exit.Status == 124) || stdout.String() != "begun\n" {
+		t.Errorf("a command without end: %v, %q", err, stdout.String())
 	}
 }

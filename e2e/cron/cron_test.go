@@ -95,6 +95,8 @@ settle = "1s"
 drain = "1ms"
 [healthcheck]
 grace = "0s"
+[monitor]
+window = "1h" # how busy the machine of a test is, is nobody's business
 `
 
 // site is an installation of adt in a home of its own.

@@ -26,6 +26,9 @@ const (
 	autoscaledMarker = "runtime/AUTOSCALED_WEBSERVER_ONLINE"
 	initialMarker    = "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"
 	progressMarker   = "runtime/BUILD_IN_PROGRESS"
+
+	bootLog  = "logs/cloud-init-output.log"
+	errorLog = "logs/webserver-error.log"
 )
 
 var initialName = regexp.MustCompile(`-init-[0-9]+$`)
@@ -76,12 +79,15 @@ func (f *files) furnish() error {
 done
 exec "$@"
 `,
+		// What this machine has of its own, and not that of all around it.
+		"bin/journalctl": "echo '-- the journal begins --'\nexec cat \"$" + dirVariable + "/" + logFile + "\"\n",
+		"bin/ps":         "echo PID COMMAND\necho \"$ADT_LOCAL_PID $(cat \"/proc/$ADT_LOCAL_PID/comm\")\"\n",
 	} {
 		if err := f.create(filepath.Join(f.dir, path), "#!/bin/sh\n"+script, 0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.create(f.home(bootLog), "Cloud-init (local) has booted "+f.meta.Name+"\n", 0o600)
 }
 
 // ready leaves the marks of a finished build.
@@ -111,6 +117,11 @@ func (f *files) exists(path string) bool {
 func (f *files) apply(fault Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if fault.HTTP != "" {
+		if err := f.create(f.home(errorLog), "[error] http="+fault.HTTP+"\n", 0o600); err != nil {
+			return err
+		}
+	}
 	missing := map[string]bool{
 		autoscaledMarker: fault.Marker != "",
 		initialMarker:    fault.Marker != "",

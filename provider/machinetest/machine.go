@@ -126,7 +126,8 @@ fi
 AS_ROOT=yes exec "$@"
 `, filepath.Join(m.dir, "sudo", "password")),
 		// What sshd gives every command to.
-		"../login": fmt.Sprintf("cd '%[1]s' || exit 1\nexport HOME='%[1]s' PATH='%[1]s/bin':\"$PATH\"\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n", m.Home),
+		"../login": fmt.Sprintf("cd '%[1]s' || exit 1\nexport HOME='%[1]s' PATH='%[1]s/bin':\"$PATH\"\n"+
+			"[ -n \"$SSH_ORIGINAL_COMMAND\" ] || exec /bin/sh\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n", m.Home),
 	} {
 		if name != "../sudo/password" {
 			text = "#!/bin/sh\n" + text
