@@ -34,7 +34,8 @@ func historyCommand(h *host) *cli.Command {
 
    Every health check of an autoscaler adds a sample, at most one a minute, to its
    ~/logs/history; the build machine has none. Profile, schedule, provisioned and published
-   are of the whole fleet; building, draining and failing are this autoscaler's own.`,
+   are of the whole fleet; building, draining and failing are this autoscaler's own. Several
+   autoscalers without leases do not know each other's profiles, and have no such line.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Value: "1d", Usage: "begin `TIME` ago (90m, 36h, 7d), or at a date"},
 			&cli.StringFlag{Name: "until", Usage: "end `TIME` ago, or at a date (default: now)"},

@@ -20,7 +20,8 @@ func scaleCommand(h *host) *cli.Command {
 		Description: `EXAMPLES:
    adt scale                          what cron runs: build what is missing, drain what is too much
    adt scale --count 15               15 webservers, shared out over the autoscalers (15 over 3 is 5 each)
-   adt scale --count 15 --wait        ... and watch until they all serve
+   adt scale --count 15 --wait        ... and watch until they all serve; Ctrl-C leaves the fleet at it
+   adt scale --count 15 --wait --json | jq .state.reached
    adt scale --count 4 --autoscaler 2 only autoscaler 2's share
    adt scale --add 3                  3 more than now
    adt scale --count 6 --dry-run      what that would change
