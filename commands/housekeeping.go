@@ -75,11 +75,11 @@ func runHousekeeping(h *host, c *cli.Context) error {
 	}
 	switch {
 	case c.Bool("json"):
-		errs = append(errs, printJSON(h.env.Stdout, out))
+		err = printJSON(h.env.Stdout, out)
 	case dry || terminal(h.env.Stdout):
 		printTidied(h.env.Stdout, out)
 	}
-	return errors.Join(errs...)
+	return recorded(err, errors.Join(errs...), dry)
 }
 
 func limitsOf(cfg *config.Config) housekeeping.Limits {
@@ -93,7 +93,7 @@ func limitsOf(cfg *config.Config) housekeeping.Limits {
 // tidyFiles does what is due, one after the other: what fails keeps nothing else.
 func (s *site) tidyFiles(out *tidied, dry bool, step func(string)) error {
 	items, err := housekeeping.Survey(s.cfg.LogDir(), s.cfg.RuntimeDir())
-	if err != nil {
+	if err != nil && !dry {
 		s.Record(events.HousekeepingFailed, "", oneLine(err))
 	}
 	due := housekeeping.Plan(time.Now(), items, limitsOf(s.cfg))
@@ -128,6 +128,9 @@ func (s *site) tidyMarkers(out *tidied, dry, boot bool) error {
 	if errors.Is(err, lock.ErrHeld) {
 		return nil // a scale is at work, and tidies up behind itself
 	}
+	if err != nil && !dry {
+		s.Record(events.HousekeepingFailed, "", oneLine(err))
+	}
 	out.Markers = append(out.Markers, markers...)
 	return err
 }
@@ -145,7 +148,7 @@ func (s *site) tidyAddresses(ctx context.Context, out *tidied, dry bool) error {
 	case errors.Is(err, autoscaler.ErrNoAgreement):
 		out.Left = err.Error()
 		return nil // the ticks say so where it lasts
-	case err != nil:
+	case err != nil && !dry:
 		s.Record(events.HousekeepingFailed, "", oneLine(err))
 	}
 	return err

@@ -96,21 +96,30 @@ func runMonitor(h *host, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	news, err := h.look(s, now, &rec, known)
-	if err != nil && !dry {
-		s.Record(events.MonitorFailed, "", oneLine(err))
-	}
+	news, failed := h.look(s, now, &rec, known)
 	if !dry {
-		err = errors.Join(err, h.tellAlarms(c.Context, s, &rec, news))
+		if failed != nil {
+			s.Record(events.MonitorFailed, "", oneLine(failed))
+		}
+		failed = errors.Join(failed, h.tellAlarms(c.Context, s, &rec, news))
 	}
 	out := monitored{Sample: rec.Samples[len(rec.Samples)-1], Alarms: rec.Alarms}
 	switch {
 	case c.Bool("json"):
-		err = errors.Join(err, printJSON(h.env.Stdout, out))
+		err = printJSON(h.env.Stdout, out)
 	case dry || terminal(h.env.Stdout):
-		err = errors.Join(err, printMonitored(h.env.Stdout, out, now))
+		err = printMonitored(h.env.Stdout, out, now)
 	}
-	return err
+	return recorded(err, failed, dry)
+}
+
+// recorded puts errors together of which some are in the events: those went to
+// stderr then, once an hour at most. A dry run records none.
+func recorded(err, told error, dry bool) error {
+	if told == nil || err != nil || dry {
+		return errors.Join(err, told)
+	}
+	return toldError{told}
 }
 
 // look takes a sample and judges. What could not be read is in the error.
@@ -157,8 +166,8 @@ func (s *site) acknowledged(dry bool) (map[monitor.Alarm]bool, error) {
 	return known, nil
 }
 
-// tellAlarms records what is new, for the next look and for people. The record goes
-// first: an alarm that is told twice is better than one that is told every minute.
+// tellAlarms records what is new, for the next look and for people, and events of its
+// own errors.
 func (h *host) tellAlarms(ctx context.Context, s *site, rec *vigil, news []monitor.Change) error {
 	_, overloaded := rec.Alarms[monitor.Overloaded]
 	if s.Shard > 0 && (overloaded || len(rec.Published) > 0) {
@@ -169,7 +178,7 @@ func (h *host) tellAlarms(ctx context.Context, s *site, rec *vigil, news []monit
 			rec.Published = s.PublishOverload(ctx, own, overloaded, rec.Published)
 		}
 	}
-	errs := []error{s.Dir.Write(monitorFile, rec)}
+	err := s.Dir.Write(monitorFile, rec)
 	for _, n := range news {
 		if n.Over {
 			s.Record(events.MonitorRecovered, "", n.Text)
@@ -177,10 +186,13 @@ func (h *host) tellAlarms(ctx context.Context, s *site, rec *vigil, news []monit
 		}
 		s.Record(alarmReason(n.Alarm), "", n.Text)
 		if n.Alarm != monitor.Overloaded {
-			errs = append(errs, s.Dir.Mark(marker(n.Alarm)))
+			err = errors.Join(err, s.Dir.Mark(marker(n.Alarm)))
 		}
 	}
-	return errors.Join(errs...)
+	if err != nil {
+		s.Record(events.StateFailed, "", oneLine(err))
+	}
+	return err
 }
 
 func printMonitored(w io.Writer, out monitored, now time.Time) error {

@@ -193,9 +193,14 @@ func TestMonitorStoreFails(t *testing.T) {
 func TestMonitorCannotRead(t *testing.T) {
 	w := newWatched(t)
 	w.full = 101
-	code := 0
+	code, mails := 0, 0
 	for range 8 {
-		code, _, _ = w.minute(97)
+		var stderr string
+		code, _, stderr = w.minute(97)
+		mails += strings.Count(stderr, "MONITOR_FAILED")
+	}
+	if mails != 1 {
+		t.Errorf("%d mails", mails)
 	}
 	if said := w.said(); code != 1 || !slices.Contains(said, events.MonitorFailed) || !slices.Contains(said, events.CPUOverload) {
 		t.Errorf("exit %d, %v", code, said)

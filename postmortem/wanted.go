@@ -29,7 +29,7 @@ func (a *Archive) wanted(password bool) []want {
 	}
 	var all []want
 	for _, path := range a.Files {
-		tail := fmt.Sprintf("[ -e %[1]s ] || exit %[2]d; exec tail -c %[3]d %[1]s", remote.Quote(path), notThere, a.Limit)
+		tail := fmt.Sprintf("[ -e %[1]s ] || exit %[2]d; exec tail -c %[3]d -- %[1]s", remote.Quote(path), notThere, a.Limit)
 		// The server user may read it, or root has to.
 		all = append(all, want{fileName(path), bounded(fmt.Sprintf("if [ -r %s ]; then %s; else %s; fi",
 			remote.Quote(path), tail, sudo+"sh -c "+remote.Quote(tail)))})
