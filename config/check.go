@@ -217,6 +217,9 @@ func checkForm(form, v string) error {
 		if _, err := netip.ParseAddr(v); err != nil {
 			return fmt.Errorf("must be an IP address, is %s", describe(v))
 		}
+	case "range":
+		_, err := parseRange(v)
+		return err
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))

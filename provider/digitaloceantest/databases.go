@@ -158,3 +158,14 @@ func (s *Server) Distrust(databaseID, value string) {
 		c.rules = slices.DeleteFunc(c.rules, func(r trusted) bool { return r.Value == value })
 	}
 }
+
+// Databases are the ids of the managed databases, the oldest first.
+func (s *Server) Databases() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for _, c := range s.clusters {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
