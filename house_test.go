@@ -40,7 +40,7 @@ func bans() []ban {
 			why: "vendors do not know each other: one must be removable without the others"},
 		{who: suites, not: vendors, but: suites,
 			why: "a conformance suite that knows a driver is no suite for the others"},
-		{who: []string{"adt/lock", "adt/rundir", "adt/events", "adt/provider", "adt/datastore", "adt/schedule", "adt/history"}, not: ours,
+		{who: []string{"adt/lock", "adt/rundir", "adt/events", "adt/provider", "adt/datastore", "adt/schedule", "adt/history", "adt/manual"}, not: ours,
 			why: "the ground of the house stands on nothing of ours"},
 		{who: []string{"adt/config", "adt/cloudinit", "adt/remote"}, not: ours,
 			why: "settings, user data and SSH connections mean the same without a fleet"},
