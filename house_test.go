@@ -184,6 +184,7 @@ func TestBansBite(t *testing.T) {
 		{"adt/events", "adt/rundir"},
 		{"adt/rundir", "adt/lock"},
 		{"adt/provider", "adt/cloudinit"},
+		{"adt/manual", "adt/commands"},
 		{"adt/config", "adt/remote"},
 		{"adt/healthcheck", "adt/provider"},
 		{"adt/healthcheck", "adt/rundir"},
