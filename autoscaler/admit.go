@@ -112,7 +112,7 @@ func (a *Autoscaler) admit(ctx context.Context) error {
 
 	due := rec.due(now, a.Database.Recheck)
 	end, _ := release(now, rec.Ours, func(e netip.Prefix) bool { _, w := wanted[e]; return w }, gone, a.patience())
-	end = slices.DeleteFunc(end, func(e netip.Prefix) bool { return rec.Ours[e].Last && !due })
+	end = slices.DeleteFunc(end, func(e netip.Prefix) bool { return (rec.Ours[e].Last || rec.Ours[e].Removed) && !due })
 	needed := len(missing(wanted, rec.Listed, false)) > 0
 	if a.Scarce != nil && a.Scarce() != "" {
 		due, end = false, nil // to let somebody in heals, all else can wait
@@ -206,11 +206,14 @@ func (a *Autoscaler) amend(ctx context.Context, rec *allowed, end []netip.Prefix
 		if _, w := wanted[e]; w || g.Last {
 			continue
 		}
+		if slices.Contains(remove, e) { // another writer may bring it back
+			g.Removed = true
+			rec.Ours[e] = g
+			a.event(events.DatabaseRevoked, g.Name, "%s", entryText(e))
+			continue
+		}
 		delete(rec.Ours, e)
 		a.forget(ctx, a.grantKey("allowed", entryText(e)))
-		if slices.Contains(remove, e) {
-			a.event(events.DatabaseRevoked, g.Name, "%s", entryText(e))
-		}
 	}
 	rec.Checked, rec.Wrote, rec.Failures, rec.Until, rec.Why = now, changed, 0, time.Time{}, ""
 	a.mirrorAllowed(wanted)
@@ -458,7 +461,7 @@ func (a *Autoscaler) Admitted() (*Admitted, error) {
 		if slices.Contains(rec.Listed, e) {
 			s.Ours++
 		}
-		if g.Looks > 0 {
+		if g.Looks > 0 && !g.Removed {
 			s.Waiting++
 		}
 	}

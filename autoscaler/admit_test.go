@@ -205,7 +205,8 @@ func TestAllowListFaults(t *testing.T) {
 }
 
 // TestAllowListUndone: what a writer at the same time took off is added again
-// within two minutes, what somebody takes off later with the next look.
+// within two minutes, and what it brought back is taken off again; what somebody
+// takes off later is added with the next look.
 func TestAllowListUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2)
@@ -218,6 +219,17 @@ func TestAllowListUndone(t *testing.T) {
 		d.entries = d.entries[:1]
 		r.minutes(12)
 		r.wantDoor(d, "10.0.0.1 10.0.0.2 198.51.100.7")
+		r.profile(1)
+		r.minutes(1)
+		r.wantDoor(d, "10.0.0.1 198.51.100.7")
+		d.entries = append(d.entries, netip.MustParsePrefix("10.0.0.2/32")) // by a writer that had read it before
+		r.minutes(2)
+		r.wantDoor(d, "10.0.0.1 198.51.100.7")
+		d.reads = 0
+		r.minutes(9)
+		if d.reads > 1 {
+			t.Errorf("%d reads after it was seen gone", d.reads)
+		}
 		if n := r.count(events.DatabaseRepaired); n != 4 {
 			t.Errorf("%d repairs were told", n)
 		}

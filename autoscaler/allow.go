@@ -46,6 +46,8 @@ type grant struct {
 	Looks    int       `json:"looks,omitempty"`  // in how many in a row it was unwanted
 	Shared   bool      `json:"shared,omitempty"` // the store has it, for who takes over
 	Last     bool      `json:"last,omitempty"`   // it stays, as an empty list would let everybody in
+	// Removed: it was taken off the list, and a later look has to show it gone.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // allowed is the record allowlist.json. What adt has added is in Ours before it
@@ -66,7 +68,8 @@ type allowed struct {
 
 // again is after how long the list is read again that was changed. Vendors know
 // only whole lists, so two writers can undo each other; it lasts longer than a
-// change may take, so that the one whose entry was lost finds it missing.
+// change may take, so that the one whose entry was lost finds it missing, or the
+// one that it took off there again.
 const again = time.Minute
 
 // due reports whether the list is to be read whatever is known of it.
@@ -105,13 +108,13 @@ func release[K comparable](now time.Time, grants map[K]grant, wanted func(K) boo
 	for key, g := range grants {
 		was := g
 		if wanted(key) {
-			g.Unwanted, g.Looks, g.Last = time.Time{}, 0, false
+			g.Unwanted, g.Looks, g.Last, g.Removed = time.Time{}, 0, false, false
 		} else {
 			if g.Looks == 0 {
 				g.Unwanted = now
 			}
 			g.Looks = min(g.Looks+1, looksBeforeGone)
-			if gone(g.ID) || g.Looks >= looksBeforeGone && age(now, g.Unwanted) >= patience {
+			if g.Removed || gone(g.ID) || g.Looks >= looksBeforeGone && age(now, g.Unwanted) >= patience {
 				end = append(end, key)
 			}
 		}
