@@ -132,7 +132,7 @@ func (a *Autoscaler) admit(ctx context.Context) error {
 		if run.Err() != nil && age(a.Now(), now) < silence { // cut short: the next run sees what became of it
 			return errors.Join(a.keepAllowed(before, rec), wait("%v", run.Err()))
 		}
-		a.putOff(rec, now, err)
+		a.putOff(rec, a.Now(), err) // from now on: a silent vendor took its time
 	}
 	return a.keepAllowed(before, rec)
 }

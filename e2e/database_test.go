@@ -118,7 +118,11 @@ func TestDatabaseRefuses(t *testing.T) {
 			f.api.Fail(readingRules, fault)
 			m := f.mark()
 			f.Tick("scale", "--count", "3")
+			before := f.api.Requests()[readingRules]
 			f.Tick("scale")
+			if n := f.api.Requests()[readingRules] - before; fault.Hang && n != 1 {
+				t.Errorf("a silent vendor was asked %d times in one run", n)
+			}
 			s := f.State()
 			if len(s.Builds) != 1 || s.Builds[0].Phase != autoscaler.Addressed {
 				t.Fatalf("%+v\n%s", s.Builds, f.Story())
