@@ -39,6 +39,7 @@ func TestShells(t *testing.T) {
 		Dir: "testdata/shells",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", "atexit_sleep_ms=0 halt_on_error=1") // the race detector would sleep a second before each exit
 			runtime := filepath.Join(env.WorkDir, "runtime")
 			servers := `{"version": 1, "servers": {"1": {"name": "ws-lon1-shop-1-agil-AAAA"}, "2": {"name": "ws-lon1-shop-1-agil-BBBB"}}}`
 			if err := os.Mkdir(runtime, 0o700); err != nil {
