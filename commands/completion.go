@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed completion
-var completionScripts embed.FS //nolint:gochecknoglobals // go:embed knows nothing else
+var completionScripts embed.FS
 
 // shells are those that a completion is there for.
 func shells() []string { return []string{"bash", "zsh", "fish"} }
