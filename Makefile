@@ -2,7 +2,7 @@
 
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test race cron lint demo bench fuzz ci clean
+.PHONY: build test race cron lint demo bench fuzz man package ci clean
 
 build: # into ./adt, as it is released
 	go build -trimpath -ldflags '-s -w' -o adt .
@@ -31,8 +31,14 @@ bench: # the figures of BENCHMARKS.md
 fuzz: # FUZZ_TIME for each target
 	.ci/fuzz $(or $(FUZZ_TIME),30s)
 
+man: # all manual pages, into dist/man
+	go run . man --out dist/man
+
+package: # dist/adt_<version>_<architecture>.deb; .ci/package also installs and removes it
+	packaging/build
+
 ci:
 	.ci/run
 
 clean:
-	rm -f adt
+	rm -rf adt dist

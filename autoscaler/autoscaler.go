@@ -66,6 +66,8 @@ type Settings struct {
 	StaleAfter       time.Duration // for how long the last known profile holds while the store is silent
 	RequireInstalled bool          // nothing is done before INSTALLED_SUCCESSFULLY is in the datastore
 
+	Database Database
+
 	RebootCommand []string // empty only writes an event
 	CycleLimit    time.Duration
 }
@@ -97,15 +99,21 @@ type Autoscaler struct {
 	// Addresses are this machine's own, to be published in the store; nil publishes
 	// none.
 	Addresses func() ([]netip.Addr, error)
-	Now       func() time.Time // steady time
-	IntN      func(int) int    // random numbers, for names
-	BootID    string
+	// AllowList is that of the managed database; nil is none.
+	AllowList provider.AllowList
+	// Machines looks for the fleet's machines with databases; nil looks for none.
+	Machines func(context.Context) ([]provider.Server, error)
+	Now      func() time.Time // steady time
+	IntN     func(int) int    // random numbers, for names
+	BootID   string
 
 	preview *Inventory             // of a dry run: the inventory as it would be written; nil otherwise
 	hold    atomic.Pointer[string] // why the datastore lets nothing be done in this run; nil is no such reason
 	silent  atomic.Bool            // the datastore did not answer in this run
 	board   *board                 // what Keep read; nil is to be read
 	fence   *fence                 // nil where nobody shares
+
+	admission admission
 }
 
 func (a *Autoscaler) event(reason events.Reason, server, format string, args ...any) {

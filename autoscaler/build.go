@@ -296,6 +296,9 @@ func exists(ctx context.Context, conn *remote.Conn, files ...string) (bool, erro
 }
 
 func (b *builder) ready(ctx context.Context) error {
+	if err := b.allow(ctx); err != nil {
+		return err
+	}
 	err := b.onServer(ctx, func(conn *remote.Conn) error {
 		for _, marker := range []string{b.ReadyMarker, b.LanguageMarker} {
 			if marker == "" {

@@ -90,10 +90,15 @@ func (a *Autoscaler) Scale(ctx context.Context) (Report, error) {
 	if err != nil {
 		return report, err
 	}
+	a.noteOthers(o.Servers)
 	worked := a.carryOn(ctx, deadline, builds, ends)
+	admitted := a.tendAllowList(ctx)
+	if errors.Is(admitted, errWait) {
+		admitted = nil // it was recorded, and the next tick goes on
+	}
 	builds, ends, err = a.inProgress()
 	report.Builds, report.Ends = len(builds), len(ends)
-	return report, errors.Join(worked, err)
+	return report, errors.Join(worked, admitted, err)
 }
 
 // inProgress returns the records of all builds and terminations.

@@ -122,7 +122,6 @@ func newApp(env Env) *cli.App {
 		},
 		Description: "Run from cron every minute: scale, healthcheck and reboot-if-done look at the fleet,\n" +
 			"do what is due, write down what they did, and exit. Try it without an account: adt demo\n\n" + exitTable,
-		EnableBashCompletion: true,
 		// The exit code is decided in one place, see exit.go.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
@@ -132,6 +131,7 @@ func newApp(env Env) *cli.App {
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
 			sshCommand(h), runCommand(h), housekeepingCommand(h), monitorCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
+			manCommand(h), completionCommand(h),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -147,6 +147,7 @@ func newApp(env Env) *cli.App {
 			hush(cmd, !terminal(env.Stderr))
 		}
 	}
+	app.Commands = append(app.Commands, completeCommand(h)) // not hardened: its words may be flags
 	return app
 }
 

@@ -106,6 +106,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 	}
 	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
 	all = append(all, examineVendors(ctx, cfg)...)
+	all = append(all, examineDatabase(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
 	all = append(all, examineNotify(ctx, cfg)...)

@@ -42,7 +42,11 @@ func examineS3(ctx context.Context, cfg *config.Config, fix bool) []finding {
 	for i, store := range stores {
 		what := "datastore " + cfg.Datastore.Endpoints[i]
 		sound := true
-		for _, bucket := range []string{cfg.ScalingBucket(), cfg.ConfigBucket()} {
+		buckets := []string{cfg.ScalingBucket(), cfg.ConfigBucket()}
+		if cfg.Database.MultiRegion {
+			buckets = append(buckets, cfg.RegionsBucket())
+		}
+		for _, bucket := range buckets {
 			f := examineBucket(ctx, store, what, bucket, fix)
 			sound = sound && f.OK
 			all = append(all, f)

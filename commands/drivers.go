@@ -73,6 +73,35 @@ func openDigitalOcean(cfg *config.Config, note func(string)) (*digitalocean.Clou
 	})
 }
 
+// openAllowList opens that of the managed database; nil is none. It goes through
+// the account of the servers where that is the same one.
+func openAllowList(cfg *config.Config, servers provider.Servers) (provider.AllowList, error) {
+	var err error
+	switch d := cfg.Database; d.Driver {
+	case "none":
+		return nil, nil
+	case "local":
+		cloud, ok := servers.(*local.Cloud)
+		if !ok {
+			cloud, err = openCloud(cfg)
+		}
+		if err == nil {
+			return cloud, nil
+		}
+	case "digitalocean":
+		account, ok := servers.(*digitalocean.Cloud)
+		if !ok {
+			account, err = openDigitalOcean(cfg, nil)
+		}
+		if err == nil {
+			return account.Database(d.Cluster), nil
+		}
+	default:
+		err = fmt.Errorf("there is no driver %q", d.Driver)
+	}
+	return nil, usageError{fmt.Errorf("database.driver: %w", err)}
+}
+
 func openCloudflare(cfg *config.Config) (*cloudflare.DNS, error) {
 	c := cfg.Cloudflare
 	kept := filepath.Join(cfg.RuntimeDir(), "zoneid.dat") // the original's name and form

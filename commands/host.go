@@ -24,6 +24,7 @@ import (
 	"adt/events"
 	"adt/healthcheck"
 	"adt/lock"
+	"adt/provider"
 	"adt/remote"
 	"adt/rundir"
 )
@@ -195,6 +196,10 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 	if err != nil {
 		return nil, err
 	}
+	list, err := openAllowList(cfg, servers)
+	if err != nil {
+		return nil, err
+	}
 	store, err := openStore(cfg, func(err error) { record(events.CopyBehind, "", err.Error()) })
 	if err != nil {
 		return nil, err
@@ -213,7 +218,7 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 	}
 	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 	render := sync.OnceValues(func() (renderer, error) { return userData(cfg, authorized) })
-	return &autoscaler.Autoscaler{
+	a := &autoscaler.Autoscaler{
 		Settings: h.settings(cfg),
 		Servers:  stepServers{servers, h.step, h.run.called},
 		DNS:      stepDNS{dns, h.step, h.run.called},
@@ -235,7 +240,22 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 			}
 			return render(name, pem, public)
 		},
-	}, nil
+	}
+	if list != nil {
+		a.AllowList = stepAllowList{list, h.step}
+		a.Machines = databases(servers, a.Fleet)
+	}
+	return a, nil
+}
+
+// databases looks for the machines of the fleet that are databases, where the
+// vendor can.
+func databases(servers provider.Servers, fleet autoscaler.Fleet) func(context.Context) ([]provider.Server, error) {
+	finder, ok := servers.(provider.Finder)
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context) ([]provider.Server, error) { return finder.Find(ctx, fleet.DatabaseName) }
 }
 
 // hostKeys makes the SSH host keys of new webservers.
@@ -300,8 +320,21 @@ func (h *host) settings(cfg *config.Config) autoscaler.Settings {
 		},
 		Schedule: plan, Autoscalers: cfg.Autoscaler.Count,
 		Lease: lease, Holder: h.holder(), StaleAfter: cfg.Datastore.StaleAfter.Std(), RequireInstalled: cfg.Datastore.RequireInstalled,
+		Database:      databaseOf(cfg),
 		RebootCommand: cfg.Reboot.Command, CycleLimit: cfg.Reboot.CycleLimit.Std(),
 	}
+}
+
+func databaseOf(cfg *config.Config) autoscaler.Database {
+	d := cfg.Database
+	out := autoscaler.Database{
+		Private: d.Addresses != "public", Public: d.Addresses != "private",
+		Ranges: d.Prefixes(), Recheck: d.Recheck.Std(), Adopt: d.Adopt,
+	}
+	if d.MultiRegion {
+		out.Regions = cfg.RegionsBucket()
+	}
+	return out
 }
 
 // holder is this machine in leases: two that were given one number by mistake

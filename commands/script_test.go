@@ -82,6 +82,7 @@ func furnish(env *testscript.Env) error {
 	home := filepath.Join(env.WorkDir, "home")
 	env.Setenv("HOME", home)
 	env.Setenv("TZ", "UTC")
+	env.Setenv("GORACE", "atexit_sleep_ms=0 halt_on_error=1") // the race detector would sleep a second before each exit
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}

@@ -45,8 +45,9 @@ type status struct {
 	Backoff     *autoscaler.Backoff         `json:"backoff"`
 	Fleet       counts                      `json:"fleet"`
 	Autoscalers []peerRow                   `json:"autoscalers"`
-	Cost        *cost                       `json:"cost"`  // of the whole fleet; null when the vendor names no prices
-	Quota       *int                        `json:"quota"` // API requests left in this hour; null when the vendor does not count them
+	Cost        *cost                       `json:"cost"`               // of the whole fleet; null when the vendor names no prices
+	Quota       *int                        `json:"quota"`              // API requests left in this hour; null when the vendor does not count them
+	Database    *autoscaler.Admitted        `json:"database,omitempty"` // its allow list, as last known; null where there is none
 	Servers     []serverRow                 `json:"servers"`
 	Errors      []string                    `json:"errors,omitempty"` // what could not be asked
 }
@@ -129,6 +130,11 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	st.Cycle, st.Paused = state.Cycle, state.Paused
 	if state.Backoff.Failures > 0 {
 		st.Backoff = &state.Backoff
+	}
+	if s.Shard > 0 { // the build machine lets nobody in
+		if st.Database, err = s.Admitted(); err != nil {
+			return st, err
+		}
 	}
 	if !st.readPeers(ctx, s, fault) && !state.LastSeen.IsZero() {
 		st.LastKnown = &lastKnown{Seen: state.LastSeen}
@@ -327,6 +333,9 @@ func printStatus(w io.Writer, s *site, st status) error {
 	if st.Quota != nil {
 		fmt.Fprintf(w, "%d API requests are left in this hour\n", *st.Quota)
 	}
+	if st.Database != nil {
+		printDatabase(w, *st.Database, now)
+	}
 	if st.Cycle != nil {
 		fmt.Fprintf(w, "cycle towards %d, for %s\n", st.Cycle.Profile, now.Sub(st.Cycle.Started).Round(time.Second))
 	}
@@ -369,4 +378,20 @@ func printStatus(w io.Writer, s *site, st status) error {
 			time.Since(r.Created).Round(time.Second), r.Detail)
 	}
 	return t.Flush()
+}
+
+// printDatabase shows what is known of the managed database's allow list.
+func printDatabase(w io.Writer, d autoscaler.Admitted, now time.Time) {
+	if d.Checked.IsZero() {
+		fmt.Fprint(w, "database: its allow list was not read yet")
+	} else {
+		fmt.Fprintf(w, "database: %d entries allowed, %d of them added here, read %s ago", d.Entries, d.Ours, now.Sub(d.Checked).Round(time.Second))
+	}
+	if d.Waiting > 0 {
+		fmt.Fprintf(w, ", %d to be taken off", d.Waiting)
+	}
+	fmt.Fprintln(w)
+	if d.Failing != "" {
+		fmt.Fprintf(w, "DATABASE: %s; tried again in %s\n", d.Failing, max(0, d.Until.Sub(now)).Round(time.Second))
+	}
 }

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -68,6 +69,20 @@ func (s stepDNS) RemoveRecord(ctx context.Context, id string) error {
 	err := s.DNS.RemoveRecord(ctx, id)
 	s.called("remove_record", err)
 	s.step("removed record " + id)
+	return err
+}
+
+// stepAllowList does the same for the allow list.
+type stepAllowList struct {
+	provider.AllowList
+	step func(string)
+}
+
+func (s stepAllowList) Change(ctx context.Context, add, remove []netip.Prefix) error {
+	what := fmt.Sprintf("%v not %v", add, remove)
+	s.step("allow " + what)
+	err := s.AllowList.Change(ctx, add, remove)
+	s.step("allowed " + what)
 	return err
 }
 

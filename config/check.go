@@ -223,6 +223,9 @@ func checkForm(form, v string) error {
 		return checkMail(v)
 	case "server":
 		return checkServer(v)
+	case "range":
+		_, err := parseRange(v)
+		return err
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))

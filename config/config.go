@@ -28,6 +28,7 @@ type Config struct {
 	Local        Local        `toml:"local" doc:"The cloud on this machine, used when servers or dns above is \"local\"."`
 	CloudInit    CloudInit    `toml:"cloudinit" doc:"What a new webserver is given at its first boot."`
 	Datastore    Datastore    `toml:"datastore" doc:"Where profiles and leases are kept."`
+	Database     Database     `toml:"database" doc:"A managed database that lets in only whom it knows: adt adds the webservers and takes them off again."`
 	SSH          SSH          `toml:"ssh" doc:"How webservers are logged in to, as the server user."`
 	HTTPS        HTTPS        `toml:"https" doc:"How webservers are asked for the website."`
 	Build        Build        `toml:"build" doc:"A webserver's way from a name to the public."`
@@ -252,7 +253,8 @@ func defaults() Config {
 			Driver: "file", Path: "~/datastore", Transport: "store", Addresses: []string{}, KnownHosts: "~/.ssh/known_hosts", Endpoints: []string{}, Style: "auto",
 			Timeout: 10 * second, StaleAfter: 60 * minute, Takeover: true, Lease: 10 * minute,
 		},
-		SSH: SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
+		Database: Database{Driver: "none", Addresses: "private", Ranges: []string{}, Recheck: 10 * minute},
+		SSH:      SSH{NewHostKeys: "own", ConnectTimeout: 5 * second, CommandTimeout: 20 * second},
 		Build: Build{
 			Preset:           "original",
 			ReadyMarker:      "runtime/WEBSERVER_READY",

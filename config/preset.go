@@ -81,6 +81,7 @@ func (c *Config) checkAccounts(p *problems) {
 		}
 	}
 	c.checkStore(p)
+	c.checkDatabase(p)
 }
 
 // checkStore finds an S3 store without what opens it.

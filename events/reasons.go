@@ -78,6 +78,11 @@ const (
 	DuplicateName     Reason = "DUPLICATE_NAME"
 	PostMortemTaken   Reason = "POST_MORTEM"
 	PostMortemFailed  Reason = "POST_MORTEM_FAILED"
+	DatabaseAllowed   Reason = "DATABASE_ALLOWED"
+	DatabaseRevoked   Reason = "DATABASE_REVOKED"
+	DatabaseRepaired  Reason = "DATABASE_REPAIRED"
+	DatabaseLast      Reason = "DATABASE_LAST_ENTRY"
+	DatabaseFailed    Reason = "DATABASE_FAILED"
 )
 
 // Brakes and faults.
@@ -201,6 +206,11 @@ func Meanings() []Meaning {
 		{DuplicateName, Warn, "two servers bear one name; the newer one is terminated"},
 		{PostMortemTaken, Info, "what a webserver had to say before it is destroyed was kept in `logs/post-mortem` (`adt post-mortem show NAME`)"},
 		{PostMortemFailed, Warn, "a post-mortem could not be written (no room for logs?); the webserver is destroyed all the same"},
+		{DatabaseAllowed, Info, "an address was added to the managed database's allow list"},
+		{DatabaseRevoked, Info, "an address that adt had added was taken off the managed database's allow list"},
+		{DatabaseRepaired, Warn, "somebody had taken an address that is needed off the managed database's allow list; it was added again"},
+		{DatabaseLast, Info, "the last entry of the managed database's allow list stays, though nobody needs it: an empty list would let everybody in"},
+		{DatabaseFailed, Warn, "the managed database's allow list could not be read or written: new webservers wait for it, all else goes on"},
 		{BrakeSelfCheck, Warn, "too many webservers failed at once: the fault is taken to be on this side, nothing is withdrawn or terminated"},
 		{BrakeNoWitness, Warn, "no webserver passed in this run, so nothing shows that this side's network works: a replacement is built before anything is terminated"},
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},

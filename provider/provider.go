@@ -19,6 +19,7 @@ var (
 	ErrQuota        = errors.New("quota exceeded")
 	ErrTemporary    = errors.New("temporary failure")
 	ErrRateLimited  = errors.New("rate limited")
+	ErrLastEntry    = errors.New("an empty list lets everybody in")
 )
 
 // RateLimitError is an ErrRateLimited that knows when calls are welcome again.
@@ -83,6 +84,21 @@ type DNS interface {
 	// RemoveRecord removes the record with the id. The error wraps ErrNotFound
 	// when there is none.
 	RemoveRecord(ctx context.Context, id string) error
+}
+
+// AllowList is who may connect to what lets in only whom it knows, such as a
+// managed database. An entry is an address, which is a range of one, or a range.
+type AllowList interface {
+	// Allowed returns all entries, or an error, never part. What lets in others
+	// than addresses, such as tags, is not among them.
+	Allowed(ctx context.Context) ([]netip.Prefix, error)
+	// Change adds and removes entries; all others, of whatever kind, stay. What
+	// is there already is added, and what is not is removed, without writing.
+	// Vendors know only whole lists, so it is read, written and read again; what
+	// a writer at the same time undid is done again, a few times, and then the
+	// error wraps ErrTemporary. An entry whose removal would leave an empty list
+	// stays where that lets everybody in, and the error wraps ErrLastEntry.
+	Change(ctx context.Context, add, remove []netip.Prefix) error
 }
 
 // Finding is what an examination of an account found out about one thing that

@@ -59,6 +59,7 @@ type Server struct {
 	vpcs      []vpc
 	images    []image
 	firewalls []*firewall
+	clusters  []*cluster
 	limit     int // droplets at most
 	left      int // requests in this hour
 }
@@ -108,6 +109,9 @@ func (s *Server) routes(api *apitest.API) http.Handler {
 		"GET /v2/firewalls":                      s.listFirewalls,
 		"GET /v2/firewalls/{id}":                 s.getFirewall,
 		"POST /v2/firewalls/{id}/droplets":       s.attachDroplets,
+		"GET /v2/databases":                      s.listDatabases,
+		"GET /v2/databases/{id}/firewall":        s.listTrusted,
+		"PUT /v2/databases/{id}/firewall":        s.replaceTrusted,
 		"GET /v2/domains":                        s.listDomains,
 		"GET /v2/domains/{zone}":                 s.getDomain,
 		"GET /v2/domains/{zone}/records":         s.inZone(s.listRecords),

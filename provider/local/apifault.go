@@ -24,11 +24,13 @@ const (
 	OpRecords      Op = "records"
 	OpAddRecord    Op = "add-record"
 	OpRemoveRecord Op = "remove-record"
+	OpAllowed      Op = "allowed"
+	OpAllow        Op = "allow"
 )
 
 // Ops are all calls.
 func Ops() []Op {
-	return []Op{OpList, OpCreate, OpDestroy, OpRecords, OpAddRecord, OpRemoveRecord}
+	return []Op{OpList, OpCreate, OpDestroy, OpRecords, OpAddRecord, OpRemoveRecord, OpAllowed, OpAllow}
 }
 
 // APIFault is how a call goes wrong. The zero value is no fault.
@@ -46,7 +48,7 @@ type apiFaultKind struct {
 
 func apiFaultKinds() []apiFaultKind {
 	listings := []Op{OpList, OpRecords}
-	changes := []Op{OpCreate, OpDestroy, OpAddRecord, OpRemoveRecord}
+	changes := []Op{OpCreate, OpDestroy, OpAddRecord, OpRemoveRecord, OpAllow}
 	return []apiFaultKind{
 		{"error", "a temporary failure, nothing done", Ops()},
 		{"unauthorized", "the token is refused", Ops()},
@@ -60,7 +62,7 @@ func apiFaultKinds() []apiFaultKind {
 		{"before", "a temporary failure, nothing done", changes},
 		{"after", "done, but an error is returned", changes},
 		{"after-lost", "made, but the answer is lost: an error and no server", []Op{OpCreate}},
-		{"lie", "nothing done, but success is returned", []Op{OpDestroy, OpAddRecord, OpRemoveRecord}},
+		{"lie", "nothing done, but success is returned", []Op{OpDestroy, OpAddRecord, OpRemoveRecord, OpAllow}},
 		{"never-addressed", "the server that is made gets no address", []Op{OpCreate}},
 		{"never-ready", "the server that is made never finishes its build", []Op{OpCreate}},
 	}

@@ -33,4 +33,10 @@ func TestConformance(t *testing.T) {
 			return providertest.DNSHarness{DNS: cloud, Stalled: stalled(t, cloud), Zone: "example.com", Many: 30}
 		})
 	})
+	t.Run("allow list", func(t *testing.T) {
+		providertest.AllowList(t, func(t *testing.T) providertest.AllowListHarness {
+			cloud := newCloud(t, Config{})
+			return providertest.AllowListHarness{List: cloud, Stalled: stalled(t, cloud)}
+		})
+	})
 }

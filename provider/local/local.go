@@ -54,8 +54,9 @@ type Cloud struct {
 }
 
 var (
-	_ provider.Servers = (*Cloud)(nil)
-	_ provider.DNS     = (*Cloud)(nil)
+	_ provider.Servers   = (*Cloud)(nil)
+	_ provider.DNS       = (*Cloud)(nil)
+	_ provider.AllowList = (*Cloud)(nil)
 )
 
 // The files of a cloud, and of one server below servers/<id>/.
@@ -64,6 +65,7 @@ const (
 	tokenFile   = "token"
 	serversDir  = "servers"
 	dnsFile     = "dns.json"
+	allowFile   = "allowlist.json"
 	faultsFile  = "faults.json"
 	auditFile   = "audit.jsonl"
 	callsFile   = "calls.jsonl"
@@ -137,7 +139,7 @@ func checkIsCloud(dir string) error {
 	if err != nil {
 		return fmt.Errorf("local: look into %s: %w", dir, err)
 	}
-	ours := []string{lockFile, tokenFile, serversDir, dnsFile, faultsFile, auditFile, callsFile, pendingFile}
+	ours := []string{lockFile, tokenFile, serversDir, dnsFile, allowFile, faultsFile, auditFile, callsFile, pendingFile}
 	for _, entry := range entries {
 		name := entry.Name()
 		if !slices.ContainsFunc(ours, func(file string) bool {
