@@ -94,7 +94,7 @@ func Advice() map[Reason]string {
 		RunUnrecorded: "Make room, or give the runtime directory back to adt's user. Until then `adt cron check` takes the command for one that does not run.",
 		CronFault:     "`adt cron check` says what is wrong, and what to do about each line.",
 		HeartbeatLost: "Is the address in `[heartbeat]` right, and does the monitor answer? The command itself ran.",
-		MetricsFailed: "Is the folder of `metrics.textfile` there, may adt's user write it, and has it room?",
+		MetricsFailed: "Is the folder of `metrics.textfile` there, may adt's user write it, and has it room? The command itself ran.",
 
 		NotifySent:    "Nothing.",
 		NotifyFailed:  "The event has the server's words; `adt notify test` tries again at once, `adt notify status` shows what waits. Nothing is lost for `notify.keep`.",
