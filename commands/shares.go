@@ -114,7 +114,7 @@ func (f *fleetShares) sum() {
 
 func (f fleetShares) sayNotes(h *host) {
 	for _, note := range f.Notes {
-		fmt.Fprintf(h.env.Stderr, "adt: %s\n", note)
+		fmt.Fprintf(h.env.Stderr, "adt: %s\n", strings.ReplaceAll(note, "\n", "; "))
 	}
 }
 
@@ -201,7 +201,7 @@ func (s *site) change(ctx context.Context, a ask) (fleetShares, error) {
 		}
 	}
 	if present := slices.ContainsFunc(all.Shares, func(sh share) bool { return sh.Absent == "" }); !present {
-		all.Notes = append(all.Notes, "no autoscaler shows a sign of life: each has its share, and nothing is done before one is back")
+		all.Notes = append(all.Notes, "no autoscaler shows a sign of life: nothing is done before one is back")
 	}
 	switch held, err := s.heldBack(ctx); {
 	case err != nil:
