@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -33,8 +34,10 @@ func (h *host) postMortems(cfg *config.Config) *postmortem.Archive {
 	return &postmortem.Archive{
 		Folder: postMortemFolder(cfg), Deadline: cfg.PostMortem.Deadline.Std(),
 		Limit: cfg.PostMortem.MaxKiB << 10, Files: cfg.PostMortem.Files,
-		Secrets: append(cfg.Secrets(), settingsSecrets(cfg)...), Step: h.env.Step,
-		Events: func(server string) []byte { return tellStory(cfg, server) },
+		// Not before there is something to mask: most ticks have nothing.
+		Secrets: sync.OnceValue(func() []string { return append(cfg.Secrets(), settingsSecrets(cfg)...) }),
+		Step:    h.env.Step,
+		Events:  func(server string) []byte { return tellStory(cfg, server) },
 	}
 }
 

@@ -43,7 +43,10 @@ func (a *Archive) mask(text []byte) []byte {
 // maskKnown replaces the secrets that we know. It is enough for what adt itself
 // has written, and leaves JSON whole.
 func (a *Archive) maskKnown(text []byte) []byte {
-	secrets := slices.Clone(a.Secrets)
+	if a.Secrets == nil {
+		return text
+	}
+	secrets := slices.Clone(a.Secrets())
 	slices.SortFunc(secrets, func(x, y string) int { return len(y) - len(x) }) // one may be part of another
 	for _, s := range secrets {
 		if len(s) >= shortest {

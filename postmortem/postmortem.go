@@ -37,7 +37,8 @@ type Archive struct {
 	Deadline time.Duration // for one server, in all
 	Limit    int           // bytes of one file that are kept: its end
 	Files    []string      // paths on the servers; relative ones begin at the user's home
-	Secrets  []string      // texts that are masked wherever they are found
+	// Secrets returns texts that are masked wherever they are found; nil is none.
+	Secrets func() []string
 	// Events returns the server's story for the file events.jsonl; nil is none.
 	Events func(server string) []byte
 	// Step, where set, is called before and after each file is written; tests end

@@ -41,7 +41,7 @@ func archive(t *testing.T) *postmortem.Archive {
 	t.Helper()
 	return &postmortem.Archive{
 		Folder: filepath.Join(t.TempDir(), "post-mortem"), Deadline: patience, Limit: 64 << 10,
-		Files: []string{"boot.log", "/nonexistent/error.log"}, Secrets: []string{"open sesame"},
+		Files: []string{"boot.log", "/nonexistent/error.log"}, Secrets: func() []string { return []string{"open sesame"} },
 		Events: func(server string) []byte { return []byte(`{"server":"` + server + `"}` + "\n") },
 	}
 }
