@@ -44,6 +44,8 @@ func bans() []ban {
 			why: "the ground of the house stands on nothing of ours"},
 		{who: []string{"adt/config", "adt/cloudinit", "adt/remote"}, not: ours,
 			why: "settings, user data and SSH connections mean the same without a fleet"},
+		{who: []string{"adt/security/*"}, not: ours,
+			why: "what guards this machine is told what is wanted, and means the same without a fleet"},
 		{who: []string{"adt/healthcheck"}, not: ours, but: []string{"adt/remote"},
 			why: "the ladder knows addresses and verdicts; vendors, records and profiles are the business of who calls it"},
 		{who: []string{"adt/autoscaler"}, not: []string{"adt/config", "adt/cloudinit", "github.com/rs/zerolog"},
@@ -160,12 +162,14 @@ func TestBansBite(t *testing.T) {
 	sound := func() graph {
 		return graph{
 			"adt":                       {"adt/commands", "os"},
-			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "github.com/urfave/cli/v2"},
+			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "adt/security/firewall", "github.com/urfave/cli/v2"},
 			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote"},
 			"adt/healthcheck":           {"adt/remote"},
 			"adt/provider/local":        {"adt/provider", "adt/cloudinit"},
 			"adt/datastore/file":        {"adt/datastore"},
 			"adt/provider/providertest": {"adt/provider", "testing"},
+			"adt/security/firewall":     {"os/exec"},
+			"adt/security/netnstest":    {"testing"},
 		}
 	}
 	if got := sound().broken(bans()); len(got) != 0 {
@@ -190,6 +194,9 @@ func TestBansBite(t *testing.T) {
 		{"adt/healthcheck", "github.com/someone/probe", "adt/autoscaler"}, // through another
 		{"adt/commands", "adt/provider/providertest"},
 		{"adt/config", "testing"},
+		{"adt/security/firewall", "adt/config"},
+		{"adt/security/firewall", "adt/events"},
+		{"adt/autoscaler", "adt/security/netnstest"},
 	} {
 		g := sound()
 		for i, pkg := range arrow[1:] {
