@@ -54,6 +54,14 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		from("digitalocean.ssh_key", "of autoscaler.build")
 	}
 	c.preset(isSet, from)
+	if !isSet("firewall.ssh_port") {
+		c.Firewall.SSHPort = c.SSH.Port
+		from("firewall.ssh_port", "as ssh.port")
+		if local { // whose machines are processes; this one has an sshd of its own
+			c.Firewall.SSHPort = 22
+			from("firewall.ssh_port", "default")
+		}
+	}
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -217,6 +225,8 @@ func checkForm(form, v string) error {
 		if _, err := netip.ParseAddr(v); err != nil {
 			return fmt.Errorf("must be an IP address, is %s", describe(v))
 		}
+	case "range":
+		return checkRange(v)
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))

@@ -34,6 +34,8 @@ type Config struct {
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
+	Firewall     Firewall     `toml:"firewall" doc:"What this machine lets in, see adt firewall."`
+	AuditSSH     AuditSSH     `toml:"audit_ssh" doc:"Which logins to this machine adt audit-ssh is silent about."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -276,7 +278,9 @@ func defaults() Config {
 			OnlineMarkers: []string{"runtime/AUTOSCALED_WEBSERVER_ONLINE", "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"},
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
-		Reboot: Reboot{CycleLimit: 35 * minute},
+		Reboot:   Reboot{CycleLimit: 35 * minute},
+		Firewall: defaultFirewall(),
+		AuditSSH: AuditSSH{Known: []string{}},
 	}
 }
 

@@ -87,6 +87,7 @@ func expected(m *machine) Config {
 	want.SSH.Key = filepath.Join(m.home, ".ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_b1")
 	want.Scale.Drain = Duration(90 * time.Second)
 	want.Reboot.Command = []string{}
+	want.Firewall.SSHPort = 22
 	want.Path, want.Home = filepath.Join(m.home, "adt.toml"), m.home
 	return want
 }
