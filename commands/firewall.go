@@ -93,13 +93,19 @@ func (h *host) onFirewall(c *cli.Context, run func(context.Context, *wall, *cli.
 	if err == nil || errors.As(err, &usage) || errors.As(err, &told) || c.Context.Err() != nil {
 		return err
 	}
-	if c.Command.Name != "check" {
-		g.note(events.FirewallFailed, err.Error())
-		return err
+	var inactive inactiveError
+	switch {
+	case errors.As(err, &inactive):
+		return g.fail(h, events.FirewallInactive, err)
+	case c.Command.Name == "check":
+		return g.fail(h, events.FirewallFailed, err)
 	}
-	g.record(events.FirewallFailed, err.Error())
-	return toldError{err}
+	g.note(events.FirewallFailed, err.Error())
+	return err
 }
+
+// inactiveError is what adt firewall check is for.
+type inactiveError struct{ error }
 
 // wall is this machine's firewall, and how adt remembers it.
 type wall struct {
@@ -349,8 +355,7 @@ func checkFirewall(ctx context.Context, g *wall, _ *cli.Context) error {
 	}
 	switch {
 	case !r.Active:
-		g.record(events.FirewallInactive, fmt.Sprintf("%s: %s", r.Tool, strings.Join(r.Difference.Problems, "; ")))
-		return toldError{errors.New("the firewall is not active")}
+		return inactiveError{fmt.Errorf("%s: %s", r.Tool, strings.Join(r.Difference.Problems, "; "))}
 	case !r.Difference.None() && r.Pending == nil:
 		g.record(events.FirewallDiffers, fmt.Sprintf("%s: %d rules are missing, %d are too many: adt firewall status", r.Tool, len(r.Difference.Add), len(r.Difference.Remove)))
 	}
