@@ -130,7 +130,7 @@ func newApp(env Env) *cli.App {
 		Commands: []*cli.Command{
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), scheduleCommand(h),
-			firewallCommand(h), auditCommand(h),
+			firewallCommand(h), auditCommand(h), permissionsCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
 		},

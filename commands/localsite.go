@@ -29,6 +29,10 @@ func (h *host) openLocal(c *cli.Context, command string) (*localSite, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.localSite(cfg, command)
+}
+
+func (h *host) localSite(cfg *config.Config, command string) (*localSite, error) {
 	log, err := events.Open(eventsFolder(cfg))
 	if err != nil {
 		return nil, err

@@ -205,7 +205,7 @@ func Meanings() []Meaning {
 		{SSHLoginNew, Warn, "somebody logged in to this machine from an address that was never seen before"},
 		{SSHAuditBegun, Info, "the first look at this machine's logins: the addresses of before count as seen"},
 		{SSHAuditFailed, Error, "this machine's records of logins could not be read"},
-		{PermissionsWrong, Warn, "others may read or change files that are private: `adt permissions`"},
+		{PermissionsWrong, Error, "others may read or change files that are private: `adt permissions`"},
 		{PermissionsFixed, Info, "modes and owners of private files were put right"},
 	}
 }

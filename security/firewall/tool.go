@@ -120,7 +120,7 @@ func (d Difference) None() bool { return len(d.Add)+len(d.Remove)+len(d.Problems
 
 // Compare holds what is there against the lines that are wanted.
 func Compare(wanted []string, s State) Difference {
-	d := Difference{Add: []string{}, Remove: []string{}, Problems: slices.Concat([]string{}, s.Problems)}
+	d := Difference{Add: []string{}, Remove: []string{}, Problems: append([]string{}, s.Problems...)}
 	if !s.Active && len(s.Problems) == 0 {
 		d.Problems = append(d.Problems, "it is not active: everything is let in")
 	}
