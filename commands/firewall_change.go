@@ -85,7 +85,8 @@ func setupFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 		if !c.Bool("json") {
 			fmt.Fprintf(out, "%s is as wanted\n", r.Tool)
 		}
-		return errors.Join(g.marks(r.Active), g.jail(ctx, r.Tool))
+		g.jails(g.jail(ctx, r.Tool))
+		return g.marks(r.Active)
 	}
 	change := pending{Tool: r.Tool, Rules: rules}
 	return g.change(ctx, c, change, "Change it now? Type yes: ", func() error {
@@ -100,7 +101,8 @@ func setupFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 			return err
 		}
 		g.note(events.FirewallSet, fmt.Sprintf("%s lets in %d kinds of connections; taken back in %s unless confirmed", r.Tool, len(rules), g.cfg.Firewall.Confirm))
-		return errors.Join(g.dir.Mark("FIREWALL-INITIALISED"), g.dir.Mark("KNICKERS_ARE_UP"), g.jail(ctx, r.Tool))
+		g.jails(g.jail(ctx, r.Tool))
+		return errors.Join(g.dir.Mark("FIREWALL-INITIALISED"), g.dir.Mark("KNICKERS_ARE_UP"))
 	})
 }
 
@@ -114,13 +116,14 @@ func resetFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 		return err
 	}
 	var last confirmed
-	if _, err := g.dir.Read(confirmedFile, &last); err != nil {
+	there, err := g.dir.Read(confirmedFile, &last)
+	if err != nil {
 		return err
 	}
-	if last.Tool != name {
-		last.First = "" // it is about another tool
+	if last.Tool != name { // it is about another one
+		there, last.First = false, ""
 	}
-	if len(state.Lines) == 0 && !state.Active {
+	if len(state.Lines) == 0 && !there {
 		fmt.Fprintf(g.h.env.Stdout, "%s has nothing of adt\n", name)
 		return nil
 	}
@@ -134,7 +137,8 @@ func resetFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 			return err
 		}
 		g.note(events.FirewallReset, name+" is as it was before the first adt firewall setup")
-		return errors.Join(g.unjail(ctx), g.dir.Unmark("KNICKERS_ARE_UP"), g.dir.Unmark("FIREWALL-INITIALISED"), g.dir.Unmark("FIREWALL-ACTIVE"))
+		g.jails(g.unjail(ctx))
+		return errors.Join(g.dir.Unmark("KNICKERS_ARE_UP"), g.dir.Unmark("FIREWALL-INITIALISED"), g.dir.Unmark("FIREWALL-ACTIVE"))
 	})
 }
 
@@ -176,7 +180,11 @@ func (g *wall) change(ctx context.Context, c *cli.Context, p pending, question s
 		return confirmFirewall(ctx, g, c)
 	}
 	fmt.Fprintln(g.h.env.Stdout)
-	return rollBackFirewall(context.WithoutCancel(ctx), g, c)
+	if err := g.takeBack(ctx, p.ID, "the answer was no, or none"); err != nil {
+		return err
+	}
+	fmt.Fprintln(g.h.env.Stdout, "what was before is back")
+	return nil
 }
 
 // begin records the change, starts who takes it back, and makes it.
@@ -290,23 +298,29 @@ func rollBackFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 			why = "the process that waits for its confirmation was told to end"
 		}
 	}
-	ctx = context.WithoutCancel(ctx)
-	release, err := g.hold(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	var still pending
-	if there, err := g.dir.Read(pendingFile, &still); err != nil || !there || still.ID != p.ID {
-		return err // confirmed meanwhile, or taken back
-	}
-	if err := g.restore(ctx, p, why); err != nil {
+	if err := g.takeBack(ctx, p.ID, why); err != nil {
 		return err
 	}
 	if !waits {
 		fmt.Fprintln(g.h.env.Stdout, "what was before is back")
 	}
 	return nil
+}
+
+// takeBack takes that change back, if it was neither confirmed nor taken back
+// meanwhile. The end of the process is no reason to leave it half done.
+func (g *wall) takeBack(ctx context.Context, id, why string) error {
+	ctx = context.WithoutCancel(ctx)
+	release, err := g.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var p pending
+	if there, err := g.dir.Read(pendingFile, &p); err != nil || !there || p.ID != id {
+		return err
+	}
+	return g.restore(ctx, p, why)
 }
 
 // stillPending waits for the deadline, or the end of ctx, and reports whether the
@@ -486,6 +500,14 @@ func (g *wall) jail(ctx context.Context, tool string) error {
 	return g.reloadJails(ctx)
 }
 
+// jails tells what went wrong with fail2ban: no reason to go without a firewall.
+func (g *wall) jails(err error) {
+	if err != nil {
+		g.note(events.FirewallFailed, err.Error())
+		fmt.Fprintf(g.h.env.Stderr, "adt: %v\n", err)
+	}
+}
+
 func (g *wall) unjail(ctx context.Context) error {
 	err := os.Remove("/" + firewall.JailPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -502,6 +524,8 @@ func (g *wall) reloadJails(ctx context.Context) error {
 	if _, err := g.run(ctx, "", "fail2ban-client", "ping"); err != nil {
 		return nil //nolint:nilerr // it does not run, and reads the file when it starts
 	}
-	_, err := g.run(ctx, "", "fail2ban-client", "reload")
-	return err
+	if _, err := g.run(ctx, "", "fail2ban-client", "reload"); err != nil {
+		return fmt.Errorf("fail2ban does not take its jail for the SSH port: %w", err)
+	}
+	return nil
 }

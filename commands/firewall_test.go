@@ -40,8 +40,14 @@ func newWalled(t *testing.T, settings string, programs ...string) *walled {
 	machine, peer := netnstest.New(t, programs...)
 	home := t.TempDir()
 	w := &walled{t, home, filepath.Join(home, "bin", "adt"), machine, peer}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.adt, "adt").CombinedOutput(); err != nil {
-		t.Fatalf("building adt: %v\n%s", err, out)
+	// This program is adt where it is called so; the path tells its processes apart.
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("bin/adt", "")
+	if out, err := exec.CommandContext(t.Context(), "cp", "--remove-destination", program, w.adt).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	w.configure(settings)
 	w.write("key", "not asked for here")
@@ -405,6 +411,30 @@ func TestFirewallAsks(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	w.holds(true)
+}
+
+// A ufw that the operator had is his again after a reset, and what is not
+// confirmed of that comes back too.
+func TestFirewallOnTopOfTheOperators(t *testing.T) {
+	w := newWalled(t, guarded+"confirm = \"1h\"\n", "ufw")
+	w.machine.Sh("ufw allow 22/tcp; ufw allow from 10.77.0.0/24 to any port 443 proto tcp; ufw --force enable")
+	if out, _ := w.run(0, "firewall", "reset", "--yes"); out != "ufw has nothing of adt\n" {
+		t.Errorf("%s", out)
+	}
+	w.run(0, "firewall", "setup", "--yes")
+	w.run(0, "firewall", "confirm")
+	w.peer.Reaches(true, netnstest.PeerOutside4, netnstest.Outside4, 8080)
+	w.peer.Reaches(true, netnstest.PeerOutside4, netnstest.Outside4, 22)
+	w.run(0, "firewall", "reset", "--yes")
+	w.peer.Reaches(false, netnstest.PeerOutside4, netnstest.Outside4, 8080)
+	w.run(0, "firewall", "rollback") // it is still a firewall, and so wants to be confirmed
+	w.peer.Reaches(true, netnstest.PeerOutside4, netnstest.Outside4, 8080)
+	w.run(0, "firewall", "reset", "--yes")
+	w.run(0, "firewall", "confirm")
+	w.peer.Reaches(true, netnstest.PeerOutside4, netnstest.Outside4, 22)
+	w.peer.Reaches(true, netnstest.PeerInside4, netnstest.Inside4, 443)
+	w.peer.Reaches(false, netnstest.PeerOutside4, netnstest.Outside4, 443)
+	w.marked(false, "firewall.json", "firewall-pending.json")
 }
 
 // No tool, two of them, and what nobody can have meant: a line, an event, and
