@@ -103,11 +103,6 @@ func TestRulesHold(t *testing.T) {
 			t.Errorf("before anything was set: %+v", d)
 		}
 
-		open, err := peer.Dial(outside4[0], outside4[1], 8081, netnstest.Patience) // and stays so: established
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer open.Close()
 		if err := tool.Apply(t.Context(), rules); err != nil {
 			t.Fatal(err)
 		}
