@@ -163,7 +163,11 @@ func (g *wall) change(ctx context.Context, c *cli.Context, p pending, question s
 		if tool, err := g.named(p.Tool); err != nil {
 			return err
 		} else if state, err := tool.Read(ctx); err != nil || !state.Active { // nobody is locked out of what is open
-			return errors.Join(err, confirmFirewall(ctx, g, c))
+			if err := errors.Join(err, g.confirm(ctx)); err != nil {
+				return err
+			}
+			fmt.Fprintln(g.h.env.Stdout, "taken off: everything is let in")
+			return nil
 		}
 	}
 	within := g.cfg.Firewall.Confirm
@@ -386,6 +390,15 @@ func (g *wall) overdue(ctx context.Context) error {
 }
 
 func confirmFirewall(ctx context.Context, g *wall, _ *cli.Context) error {
+	if err := g.confirm(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(g.h.env.Stdout, "confirmed: it stays as it is")
+	return nil
+}
+
+// confirm makes the change that waits for it one that stays.
+func (g *wall) confirm(ctx context.Context) error {
 	release, err := g.hold(ctx)
 	if err != nil {
 		return err
@@ -412,7 +425,6 @@ func confirmFirewall(ctx context.Context, g *wall, _ *cli.Context) error {
 		return err
 	}
 	g.note(events.FirewallConfirmed, p.Tool+" stays as it is")
-	fmt.Fprintln(g.h.env.Stdout, "confirmed: it stays as it is")
 	tool, err := g.named(p.Tool)
 	if err != nil {
 		return err

@@ -358,6 +358,15 @@ func TestFirewallRollBackIsFoundLater(t *testing.T) {
 	w.holds(true)
 	w.run(0, "firewall", "rollback")
 	w.holds(false)
+
+	// The process is told to end, as by logind or at the end of the machine.
+	until(t, "the process goes on", func() bool { return len(w.waiting()) == 0 })
+	w.run(0, "firewall", "setup", "--yes")
+	for _, pid := range w.waiting() {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	until(t, "told to end, it takes nothing back", func() bool { return w.recorded(events.FirewallRolledBack) == 3 })
+	w.holds(false)
 }
 
 // The connection that adt is called on is never cut.

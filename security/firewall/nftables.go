@@ -30,9 +30,9 @@ func (m match) String() string {
 }
 
 func nftLine(matches ...match) string {
-	words := make([]string, len(matches))
-	for i, m := range matches {
-		words[i] = m.String()
+	var words []string
+	for _, m := range matches {
+		words = append(words, m.String())
 	}
 	return strings.Join(append(words, "accept"), " ")
 }

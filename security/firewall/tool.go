@@ -179,15 +179,20 @@ func Detect(ctx context.Context, run Run) ([]Active, error) {
 		all = append(all, Active{name, what, "nft delete table " + table})
 	}
 	// Other kernels may lack what the program wants: then it guards nothing either.
-	input, err := run(ctx, "", "iptables", "-w", "-S")
-	switch {
-	case err != nil:
-	case strings.Contains(input, "-A INPUT -j "+chain):
-		all = append(all, Active{"iptables", "iptables has adt's chain " + chain, "iptables -D INPUT -j " + chain + ", and the same with ip6tables"})
-	case !withUfw && strings.Contains(input, "-P INPUT DROP"): // ufw works by iptables
-		all = append(all, Active{"iptables", "iptables drops by its INPUT policy", "iptables -P INPUT ACCEPT"})
+	if rules, err := run(ctx, "", "iptables", "-w", "-S"); err == nil {
+		all = append(all, iptablesGuards(rules, withUfw)...)
 	}
 	return all, nil
+}
+
+func iptablesGuards(rules string, withUfw bool) []Active {
+	switch {
+	case strings.Contains(rules, "-A INPUT -j "+chain):
+		return []Active{{"iptables", "iptables has adt's chain " + chain, "iptables -D INPUT -j " + chain + ", and the same with ip6tables"}}
+	case strings.Contains(rules, "-P INPUT DROP") && !withUfw: // which works by iptables
+		return []Active{{"iptables", "iptables drops by its INPUT policy", "iptables -P INPUT ACCEPT"}}
+	}
+	return nil
 }
 
 // optional makes nothing of a program that is not installed.
