@@ -48,6 +48,8 @@ func bans() []ban {
 			why: "what is thrown away is known by its name and age alone, whatever it is"},
 		{who: []string{"adt/postmortem"}, not: ours, but: []string{"adt/remote"},
 			why: "what a server had to say is kept without knowing who destroys it, and why"},
+		{who: []string{"adt/security/*"}, not: ours,
+			why: "what guards this machine is told what is wanted, and means the same without a fleet"},
 		{who: []string{"adt/healthcheck"}, not: ours, but: []string{"adt/remote"},
 			why: "the ladder knows addresses and verdicts; vendors, records and profiles are the business of who calls it"},
 		{who: []string{"adt/autoscaler"}, not: []string{"adt/config", "adt/cloudinit", "github.com/rs/zerolog"},
@@ -168,7 +170,7 @@ func TestBansBite(t *testing.T) {
 	sound := func() graph {
 		return graph{
 			"adt":                       {"adt/commands", "os"},
-			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "adt/notify", "github.com/urfave/cli/v2"},
+			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "adt/notify", "adt/security/firewall", "github.com/urfave/cli/v2"},
 			"adt/notify":                {"adt/events", "adt/rundir", "adt/lock", "github.com/wneessen/go-mail"},
 			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote", "adt/postmortem"},
 			"adt/healthcheck":           {"adt/remote"},
@@ -178,6 +180,8 @@ func TestBansBite(t *testing.T) {
 			"adt/provider/local":        {"adt/provider", "adt/cloudinit"},
 			"adt/datastore/file":        {"adt/datastore"},
 			"adt/provider/providertest": {"adt/provider", "testing"},
+			"adt/security/firewall":     {"os/exec"},
+			"adt/security/netnstest":    {"testing"},
 		}
 	}
 	if got := sound().broken(bans()); len(got) != 0 {
@@ -213,6 +217,9 @@ func TestBansBite(t *testing.T) {
 		{"adt/notify", "adt/config"},
 		{"adt/autoscaler", "adt/notify"},
 		{"adt/healthcheck", "github.com/wneessen/go-mail"},
+		{"adt/security/firewall", "adt/config"},
+		{"adt/security/firewall", "adt/events"},
+		{"adt/autoscaler", "adt/security/netnstest"},
 	} {
 		g := sound()
 		for i, pkg := range arrow[1:] {

@@ -128,6 +128,7 @@ func newApp(env Env) *cli.App {
 		Commands: []*cli.Command{
 			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
 			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h), notifyCommand(h),
+			firewallCommand(h), auditCommand(h), permissionsCommand(h),
 			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
 			sshCommand(h), runCommand(h), housekeepingCommand(h), monitorCommand(h),
 			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
@@ -142,13 +143,21 @@ func newApp(env Env) *cli.App {
 	}
 	for _, cmd := range app.Commands {
 		harden(cmd)
-		if slices.Contains(crons(), cmd.Name) {
-			watch(h, cmd)
-			hush(cmd, !terminal(env.Stderr))
+		attend(h, cmd, cmd.Name)
+		for _, sub := range cmd.Subcommands {
+			attend(h, sub, cmd.Name+" "+sub.Name)
 		}
 	}
 	app.Commands = append(app.Commands, completeCommand(h)) // not hardened: its words may be flags
 	return app
+}
+
+// attend does to what cron runs what its runs need.
+func attend(h *host, cmd *cli.Command, name string) {
+	if slices.Contains(crons(), name) {
+		watch(h, cmd, name)
+		hush(cmd, !terminal(h.env.Stderr))
+	}
 }
 
 // suggest names a command that begins like the one that was typed.

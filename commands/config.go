@@ -29,6 +29,9 @@ func configCommand(h *host) *cli.Command {
 					if err := checkSchedule(cfg); err != nil {
 						return err
 					}
+					if _, err := firewallRules(cfg); err != nil {
+						return err
+					}
 					fmt.Fprintf(h.env.Stdout, "%s: good\n", cfg.Path)
 					return nil
 				},

@@ -76,10 +76,11 @@ func cronCommand(h *host) *cli.Command {
 	}
 }
 
-// cronEntries is what cron shall start, in the order of its lines.
-func cronEntries(cfg *config.Config) []cron.Entry {
+// cronEntries is what cron shall start, in the order of its lines; root says that
+// it does so as root.
+func cronEntries(cfg *config.Config, root bool) []cron.Entry {
 	const minutely = "* * * * *"
-	return []cron.Entry{
+	entries := []cron.Entry{
 		{When: minutely, Args: []string{"scale"}, Why: "build what is missing, drain and destroy what is too much"},
 		// Not all autoscalers in the same second: they ask one provider.
 		{When: minutely, Delay: time.Duration(cfg.Autoscaler.Number) * 10 * time.Second, Args: []string{"healthcheck"},
@@ -90,6 +91,17 @@ func cronEntries(cfg *config.Config) []cron.Entry {
 		{When: "30 3 * * *", Args: []string{"housekeeping"}, Why: "compress and delete what is old"},
 		{When: cron.Boot, Args: []string{"housekeeping", "--boot"}, Why: "drop the markers of builds that nobody does"},
 	}
+	if root {
+		entries = append(entries,
+			cron.Entry{When: minutely, Args: []string{"audit-ssh"}, Why: "tell who logs in to this machine for the first time"},
+			cron.Entry{When: "*/10 * * * *", Args: []string{"permissions"}, Quiet: true, Why: "find private files that others may read; an event tells"})
+	}
+	if root && len(cfg.Firewall.VPC)+len(cfg.Firewall.SSH) > 0 {
+		entries = append(entries,
+			cron.Entry{When: minutely, Args: []string{"firewall", "check"}, Why: "is the firewall active, and as [firewall] wants it?"},
+			cron.Entry{When: cron.Boot, Args: []string{"firewall", "setup", "--boot"}, Why: "put back what a boot made it forget"})
+	}
+	return entries
 }
 
 // cronPlan is what the configuration wants a crontab to hold.
@@ -101,7 +113,8 @@ func (h *host) cronPlan(cfg *config.Config, own bool) (cron.Plan, error) {
 	if err != nil {
 		return cron.Plan{}, fmt.Errorf("where adt itself is: %w", err)
 	}
-	p := cron.Plan{Program: program, Home: cfg.Home, MailTo: cfg.Cron.MailTo, TimeZone: cfg.Cron.TimeZone, Entries: cronEntries(cfg)}
+	root := own && h.env.Uid == 0 || !own && cfg.Cron.User == "root"
+	p := cron.Plan{Program: program, Home: cfg.Home, MailTo: cfg.Cron.MailTo, TimeZone: cfg.Cron.TimeZone, Entries: cronEntries(cfg, root)}
 	if cfg.Path != filepath.Join(cfg.Home, "adt.toml") {
 		p.Config = cfg.Path
 	}

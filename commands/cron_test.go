@@ -294,7 +294,7 @@ func TestCronCheck(t *testing.T) {
 			t.Errorf("%q are wrong, want %q\n%s", got, want, &m.out)
 		}
 	}
-	entries := cronEntries(&config.Config{Autoscaler: config.Autoscaler{Number: 2}})
+	entries := cronEntries(&config.Config{Autoscaler: config.Autoscaler{Number: 2}}, true)
 	var lines, late []string // those whose three intervals are less than an hour
 	for _, e := range entries {
 		lines = append(lines, "adt "+e.Name())
@@ -389,7 +389,7 @@ func TestCrontabExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	example := cron.Table{Name: "crontab.example", Owner: "root", Text: string(text)}
-	p := cron.Plan{Program: "adt", Home: "/root", Entries: cronEntries(&config.Config{Autoscaler: config.Autoscaler{Number: 1}})}
+	p := cron.Plan{Program: "adt", Home: "/root", Entries: cronEntries(&config.Config{Autoscaler: config.Autoscaler{Number: 1}}, true)}
 	type line struct{ When, Command string }
 	var got, want []line
 	for _, j := range example.Jobs() {

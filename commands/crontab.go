@@ -169,11 +169,11 @@ func examineCron(h *host) finding {
 	return wrong("cron", "install and start it: apt install cron", "no cron is running")
 }
 
-// examineCrontab looks for what adt wants run, wherever cron would.
+// examineCrontab looks for what the fleet needs, wherever cron would run it.
 func examineCrontab(ctx context.Context, h *host, cfg *config.Config) finding {
 	var wanted, none []string
 	all := h.crontabs(ctx)
-	for _, e := range cronEntries(cfg) {
+	for _, e := range cronEntries(cfg, false) {
 		wanted = append(wanted, e.Name())
 		runs := func(j cron.Job) bool { return cron.Runs(j.Command, "adt", e.Args...) }
 		if !slices.ContainsFunc(all.tables, func(t cron.Table) bool { return slices.ContainsFunc(t.Jobs(), runs) }) {

@@ -144,7 +144,9 @@ func (st *stage) build(ctx context.Context) error {
 func ticks() []string { return []string{"scale", "healthcheck", "reboot-if-done"} }
 
 // crons is all that cron runs: the ticks, and what a fleet can do without.
-func crons() []string { return append(ticks(), "notify", "monitor", "housekeeping") }
+func crons() []string {
+	return append(ticks(), "notify", "monitor", "housekeeping", "audit-ssh", "permissions", "firewall check")
+}
 
 // tick plays cron on all autoscalers, until stop.
 func (st *stage) tick(ctx context.Context) (stop func()) {

@@ -12,7 +12,7 @@ func TestCronIsFound(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	cfg := &config.Config{Autoscaler: config.Autoscaler{Number: 1}}
 	lines := ""
-	for _, e := range cronEntries(cfg) {
+	for _, e := range cronEntries(cfg, false) {
 		lines += "* * * * * sleep 1; adt " + e.Name() + "\n"
 	}
 	system := "PATH=/usr/bin\n" + strings.Replace(strings.ReplaceAll(lines, "sleep 1; adt", "root adt"), "adt", "/usr/local/bin/adt -c /etc/adt.toml", 1)

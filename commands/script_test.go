@@ -237,7 +237,7 @@ func unchanged(ts *testscript.TestScript, neg bool, _ []string) {
 }
 
 // fingerprint lists state, datastore and cloud with their contents. Locks, the
-// clock and the log of API calls change with every look.
+// clock, the records of runs and the log of API calls change with every look.
 func fingerprint(ts *testscript.TestScript) string {
 	home := ts.Getenv("HOME")
 	var b strings.Builder
@@ -252,7 +252,7 @@ func fingerprint(ts *testscript.TestScript) string {
 			case err != nil:
 				return err
 			case !e.Type().IsRegular(), strings.HasSuffix(base, ".lock") && filepath.Dir(name) == part,
-				strings.HasSuffix(base, "lock.file"), base == "clock.json", base == "calls.jsonl", base == "server.log":
+				strings.HasSuffix(base, "lock.file"), base == "clock.json", filepath.Base(filepath.Dir(path)) == "runs", base == "calls.jsonl", base == "server.log":
 				return nil
 			}
 			data, err := os.ReadFile(path)

@@ -21,13 +21,13 @@ import (
 // watch makes a tick leave a record of its runs, for adt cron check, and from the
 // records of all the metrics, and tells its monitor. No fault of these is one of the
 // run.
-func watch(h *host, tick *cli.Command) {
+func watch(h *host, tick *cli.Command, name string) {
 	action := tick.Action
 	tick.Action = func(c *cli.Context) error {
 		if !isTick(c) {
 			return action(c)
 		}
-		r := h.beginRun(c.Command.Name)
+		r := h.beginRun(name)
 		err := action(c)
 		// Of two runs of a command, the one that has the lock tells how it goes.
 		if errors.Is(err, lock.ErrHeld) {

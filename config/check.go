@@ -56,6 +56,14 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 	c.preset(isSet, from)
 	c.deriveNotify(isSet, from)
 	c.derivePostMortem(isSet, from)
+	if !isSet("firewall.ssh_port") {
+		c.Firewall.SSHPort = c.SSH.Port
+		from("firewall.ssh_port", "as ssh.port")
+		if local { // whose machines are processes; this one has an sshd of its own
+			c.Firewall.SSHPort = 22
+			from("firewall.ssh_port", "default")
+		}
+	}
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -223,9 +231,11 @@ func checkForm(form, v string) error {
 		return checkMail(v)
 	case "server":
 		return checkServer(v)
-	case "range":
+	case "range4":
 		_, err := parseRange(v)
 		return err
+	case "range":
+		return checkRange(v)
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))

@@ -42,6 +42,8 @@ type Config struct {
 	PostMortem   PostMortem   `toml:"postmortem" doc:"What is kept of a failed or sick webserver before it is destroyed, in logs/post-mortem."`
 	Housekeeping Housekeeping `toml:"housekeeping" doc:"What adt housekeeping throws away, once a day."`
 	Monitor      Monitor      `toml:"monitor" doc:"When adt monitor raises an alarm about this machine."`
+	Firewall     Firewall     `toml:"firewall" doc:"What this machine lets in, see adt firewall."`
+	AuditSSH     AuditSSH     `toml:"audit_ssh" doc:"Which logins to this machine adt audit-ssh is silent about."`
 
 	// Schedule is the [[schedule]] tables, in the order of the file.
 	Schedule []Schedule `toml:"-"`
@@ -292,6 +294,8 @@ func defaults() Config {
 		PostMortem:   PostMortem{Deadline: 20 * second, MaxKiB: 256},
 		Housekeeping: housekeepingDefaults(),
 		Monitor:      monitorDefaults(),
+		Firewall:     defaultFirewall(),
+		AuditSSH:     AuditSSH{Known: []string{}},
 	}
 }
 

@@ -118,7 +118,7 @@ func bounds(s setting) string {
 	}
 	words := map[string]string{
 		"label": "letters, digits, dashes", "user": "a user name", "host": "a host name", "urlpath": "a path of the website",
-		"remote": "a path on the webserver", "url": "https://…", "address": "an IP address", "range": "an IPv4 address or range",
+		"remote": "a path on the webserver", "url": "https://…", "address": "an IP address", "range4": "an IPv4 address or range", "range": "an address or range",
 		"command": "a shell command", "argument": "one line", "path": "a path",
 	}
 	if s.form != "" {

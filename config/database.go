@@ -10,7 +10,7 @@ type Database struct {
 	Driver      string   `toml:"driver" doc:"The vendor of the managed database whose allow list adt keeps: none (it keeps none), digitalocean, or local for trying it out." oneof:"none local digitalocean"`
 	Cluster     string   `toml:"cluster" doc:"For digitalocean: the name or id of the database cluster." form:"argument" optional:"true"`
 	Addresses   string   `toml:"addresses" doc:"Which addresses of a webserver are allowed: private for a database in the same VPC, public or both where it is reached from outside." oneof:"private public both"`
-	Ranges      []string `toml:"ranges" doc:"Addresses and ranges that are allowed besides the webservers and database machines, such as the VPC's range." form:"range" optional:"true"`
+	Ranges      []string `toml:"ranges" doc:"Addresses and ranges that are allowed besides the webservers and database machines, such as the VPC's range." form:"range4" optional:"true"`
 	MultiRegion bool     `toml:"multi_region" doc:"Whether the website has several regions: each publishes its webservers' public addresses in the bucket <website>-multi-region, and those of the others are allowed here."`
 	Recheck     Duration `toml:"recheck" doc:"After how long the list is read again though nothing has changed here; it repairs what somebody else undid, and finds other regions' webservers." min:"1ms" max:"1d"`
 	Adopt       bool     `toml:"adopt" doc:"Whether entries of own webservers that were there already count as added by adt, and go with their webserver: set it where the original has made the list."`

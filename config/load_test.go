@@ -89,6 +89,7 @@ func expected(m *machine) Config {
 	want.Reboot.Command = []string{}
 	want.Notify.Mail.Port = 587
 	want.PostMortem.Files = []string{"logs/cloud-init-output.log", "logs/webserver-error.log"}
+	want.Firewall.SSHPort = 22
 	want.Path, want.Home = filepath.Join(m.home, "adt.toml"), m.home
 	return want
 }

@@ -160,6 +160,7 @@ type Entry struct {
 	When  string
 	Delay time.Duration // after the full minute; whole seconds
 	Args  []string      // of adt
+	Quiet bool          // its report is thrown away, what goes wrong is not
 	Why   string        // the comment above it
 }
 
@@ -223,6 +224,9 @@ func (p Plan) Line(e Entry) string {
 	}
 	for _, a := range e.Args {
 		words = append(words, shell(a))
+	}
+	if e.Quiet {
+		words = append(words, ">/dev/null")
 	}
 	return strings.Join(words, " ")
 }

@@ -112,5 +112,18 @@ func Advice() map[Reason]string {
 		NetworkTrouble:     "Look at the machine's routes and interfaces (`ip route`, `ip -s link`). While it has no way out adt holds back by itself.",
 		MonitorRecovered:   "Nothing.",
 		MonitorFailed:      "The event says what could not be read. If it is the same every minute, this kernel or container hides it.",
+
+		FirewallSet:        "Log in anew and say `adt firewall confirm`; without that it is taken back.",
+		FirewallConfirmed:  "Nothing.",
+		FirewallRolledBack: "Look at the change again: `adt firewall setup --dry-run`. If it was good, set it again and confirm it in time.",
+		FirewallReset:      "Nothing, if it was you. `adt firewall setup` sets the rules again.",
+		FirewallInactive:   "`adt firewall setup`. Find out who turned it off: a boot does for nftables and iptables, and `adt firewall setup --boot` at @reboot puts them back.",
+		FirewallDiffers:    "`adt firewall status` shows the difference, `adt firewall setup` mends it.",
+		FirewallFailed:     "The event names the tool and its words: install one (`apt install nftables`), or turn one of two off.",
+		SSHLoginNew:        "Was it you or a colleague? `audit_ssh.known` keeps silent about addresses that come often. If nobody knows it, take the machine off the network and change its keys.",
+		SSHAuditBegun:      "Look through the addresses once.",
+		SSHAuditFailed:     "Run it as root, from root's crontab; the event says which record could not be read.",
+		PermissionsWrong:   "`adt permissions` lists them, `adt permissions --fix` puts them right. Whoever could read a secret may have: think of a new one.",
+		PermissionsFixed:   "Nothing.",
 	}
 }

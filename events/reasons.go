@@ -143,6 +143,22 @@ const (
 	MonitorFailed      Reason = "MONITOR_FAILED"
 )
 
+// Guarding this machine.
+const (
+	FirewallSet        Reason = "FIREWALL_SET"
+	FirewallConfirmed  Reason = "FIREWALL_CONFIRMED"
+	FirewallRolledBack Reason = "FIREWALL_ROLLED_BACK"
+	FirewallReset      Reason = "FIREWALL_RESET"
+	FirewallInactive   Reason = "FIREWALL_INACTIVE"
+	FirewallDiffers    Reason = "FIREWALL_DIFFERS"
+	FirewallFailed     Reason = "FIREWALL_FAILED"
+	SSHLoginNew        Reason = "SSH_LOGIN_NEW"
+	SSHAuditBegun      Reason = "SSH_AUDIT_BEGUN"
+	SSHAuditFailed     Reason = "SSH_AUDIT_FAILED"
+	PermissionsWrong   Reason = "PERMISSIONS_WRONG"
+	PermissionsFixed   Reason = "PERMISSIONS_FIXED"
+)
+
 // Meaning is one row of the table in the README, which is made from it.
 type Meaning struct {
 	Reason Reason
@@ -253,6 +269,18 @@ func Meanings() []Meaning {
 		{NetworkTrouble, Warn, "this machine has no way out, or many packets have errors"},
 		{MonitorRecovered, Info, "what this machine's monitor raised an alarm about is over"},
 		{MonitorFailed, Warn, "the monitor could not read something about this machine"},
+		{FirewallSet, Info, "this machine's firewall was set; it waits for `adt firewall confirm`, or it was put back after a boot"},
+		{FirewallConfirmed, Info, "an operator said that a change of the firewall is good"},
+		{FirewallRolledBack, Warn, "a change of the firewall was not confirmed in time, or failed: what was before is back"},
+		{FirewallReset, Warn, "adt's rules were taken off this machine's firewall"},
+		{FirewallInactive, Error, "this machine's firewall is not active, everything is let in: `adt firewall setup`"},
+		{FirewallDiffers, Warn, "this machine's firewall is active and not as `adt.toml` wants it: `adt firewall status`"},
+		{FirewallFailed, Error, "the firewall could not be read or set: no tool, two at once, or a command that failed"},
+		{SSHLoginNew, Warn, "somebody logged in to this machine from an address that was never seen before"},
+		{SSHAuditBegun, Info, "the first look at this machine's logins: the addresses of before count as seen"},
+		{SSHAuditFailed, Error, "this machine's records of logins could not be read"},
+		{PermissionsWrong, Error, "others may read or change files that are private: `adt permissions`"},
+		{PermissionsFixed, Info, "modes and owners of private files were put right"},
 	}
 }
 
