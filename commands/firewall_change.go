@@ -205,13 +205,10 @@ func (g *wall) begin(ctx context.Context, p *pending, do func() error) error {
 	if p.Before, err = tool.Save(ctx); err != nil {
 		return err
 	}
-	now, err := g.h.env.Clocks()
-	if err != nil {
+	p.Version, p.ID = rundir.Version, rand.Text()
+	if err := g.until(p); err != nil {
 		return err
 	}
-	within := g.cfg.Firewall.Confirm.Std()
-	p.Version, p.ID, p.BootID = rundir.Version, rand.Text(), now.BootID
-	p.Deadline, p.Uptime = now.Wall.Add(within), now.Uptime+within
 	if err := g.dir.Create(pendingFile, p); errors.Is(err, fs.ErrExist) {
 		return usagef("a change from before is not confirmed yet: adt firewall confirm, or adt firewall rollback")
 	} else if err != nil {
@@ -227,6 +224,18 @@ func (g *wall) begin(ctx context.Context, p *pending, do func() error) error {
 		}
 		return fmt.Errorf("%w; what was before is back", err)
 	}
+	// The change may have taken long: the time to confirm it begins now.
+	return errors.Join(g.until(p), g.dir.Write(pendingFile, p))
+}
+
+// until sets the deadline of a change.
+func (g *wall) until(p *pending) error {
+	now, err := g.h.env.Clocks()
+	if err != nil {
+		return err
+	}
+	within := g.cfg.Firewall.Confirm.Std()
+	p.BootID, p.Deadline, p.Uptime = now.BootID, now.Wall.Add(within), now.Uptime+within
 	return nil
 }
 
@@ -281,34 +290,32 @@ func rollBackFirewall(ctx context.Context, g *wall, c *cli.Context) error {
 		}
 		return usagef("nothing waits for a confirmation, so there is nothing to take back")
 	}
-	why := "an operator took it back"
 	if waits {
-		// It has no terminal, so nobody hangs up on it; the end of the machine, or
-		// of this process, is none of a change that nobody confirmed.
-		signal.Ignore(syscall.SIGHUP)
-		now, err := g.h.env.Clocks()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(g.h.env.Stdout, "waiting")
-		if out, ok := g.h.env.Stdout.(*os.File); ok {
-			_ = out.Close() // whoever started it may have ended: nobody reads on
-		}
-		if !g.stillPending(ctx, p.ID, p.Uptime-now.Uptime) {
-			return nil
-		}
-		why = fmt.Sprintf("nobody confirmed it within %s", g.cfg.Firewall.Confirm)
-		if ctx.Err() != nil {
-			why = "the process that waits for its confirmation was told to end"
-		}
+		return g.wait(ctx, p.ID)
 	}
-	if err := g.takeBack(ctx, p.ID, why); err != nil {
+	if err := g.takeBack(ctx, p.ID, "an operator took it back"); err != nil {
 		return err
 	}
-	if !waits {
-		fmt.Fprintln(g.h.env.Stdout, "what was before is back")
-	}
+	fmt.Fprintln(g.h.env.Stdout, "what was before is back")
 	return nil
+}
+
+// wait takes that change back when nobody has confirmed it at its deadline, or
+// when the process is told to end before. It has no terminal, so nobody hangs up
+// on it.
+func (g *wall) wait(ctx context.Context, id string) error {
+	signal.Ignore(syscall.SIGHUP)
+	fmt.Fprintln(g.h.env.Stdout, "waiting")
+	if out, ok := g.h.env.Stdout.(*os.File); ok {
+		_ = out.Close() // whoever started it may have ended: nobody reads on
+	}
+	if !g.stillPending(ctx, id) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return g.takeBack(ctx, id, "the process that waits for its confirmation was told to end")
+	}
+	return g.takeBack(ctx, id, fmt.Sprintf("nobody confirmed it within %s", g.cfg.Firewall.Confirm))
 }
 
 // takeBack takes that change back, if it was neither confirmed nor taken back
@@ -328,25 +335,44 @@ func (g *wall) takeBack(ctx context.Context, id, why string) error {
 }
 
 // stillPending waits for the deadline, or the end of ctx, and reports whether the
-// change is unconfirmed then. It looks every second, so as not to stay on for nothing.
-func (g *wall) stillPending(ctx context.Context, id string, within time.Duration) bool {
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
+// change is unconfirmed then. It looks at the record every second, where the
+// deadline may move, so as not to stay on for nothing.
+func (g *wall) stillPending(ctx context.Context, id string) bool {
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
-		select {
-		case <-deadline.C:
+		settled, due := g.due(ctx, id)
+		if settled {
+			return false
+		}
+		if due {
 			return true
+		}
+		select {
 		case <-ctx.Done():
 			return true
 		case <-look.C:
-			var p pending
-			if there, err := g.dir.Read(pendingFile, &p); err == nil && (!there || p.ID != id) {
-				return false
-			}
 		}
 	}
+}
+
+// due reports whether a change is settled, or its deadline has passed. It waits
+// while one is being made, after which the deadline is another.
+func (g *wall) due(ctx context.Context, id string) (settled, due bool) {
+	var p pending
+	if there, err := g.dir.Read(pendingFile, &p); err == nil && (!there || p.ID != id) {
+		return true, false
+	}
+	release, err := g.hold(ctx)
+	if err != nil {
+		return false, false
+	}
+	defer release()
+	if there, err := g.dir.Read(pendingFile, &p); err != nil || !there {
+		return err == nil, false
+	}
+	now, err := g.h.env.Clocks()
+	return false, err == nil && now.Uptime >= p.Uptime
 }
 
 // restore brings back what was before a change. The record stays when that

@@ -127,7 +127,7 @@ func TestFirewallOverSSH(t *testing.T) {
 	w.guards(false)
 
 	// Once more, and the connection is cut before anybody confirms.
-	w.configure(settings + "confirm = \"8s\"\n")
+	w.configure(settings + "confirm = \"3s\"\n")
 	if out, err := w.over(inside, "setup --yes"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
