@@ -46,6 +46,8 @@ func bans() []ban {
 			why: "settings, user data and SSH connections mean the same without a fleet"},
 		{who: []string{"adt/healthcheck"}, not: ours, but: []string{"adt/remote"},
 			why: "the ladder knows addresses and verdicts; vendors, records and profiles are the business of who calls it"},
+		{who: []string{"adt/proxy"}, not: ours, but: []string{"adt/remote"},
+			why: "a list of addresses is put on a machine; whose they are and who may be taken out is decided above"},
 		{who: []string{"adt/autoscaler"}, not: []string{"adt/config", "adt/cloudinit", "github.com/rs/zerolog"},
 			why: "the rules of the fleet are given settings, renderers and a recorder; where those come from is decided above"},
 		{who: []string{"adt"}, not: append([]string{"testing"}, suites...),
@@ -161,7 +163,8 @@ func TestBansBite(t *testing.T) {
 		return graph{
 			"adt":                       {"adt/commands", "os"},
 			"adt/commands":              {"adt/autoscaler", "adt/config", "adt/provider/local", "adt/datastore/file", "github.com/urfave/cli/v2"},
-			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote"},
+			"adt/autoscaler":            {"adt/healthcheck", "adt/provider", "adt/datastore", "adt/rundir", "adt/lock", "adt/events", "adt/remote", "adt/proxy"},
+			"adt/proxy":                 {"adt/remote"},
 			"adt/healthcheck":           {"adt/remote"},
 			"adt/provider/local":        {"adt/provider", "adt/cloudinit"},
 			"adt/datastore/file":        {"adt/datastore"},
@@ -186,6 +189,8 @@ func TestBansBite(t *testing.T) {
 		{"adt/provider", "adt/cloudinit"},
 		{"adt/config", "adt/remote"},
 		{"adt/healthcheck", "adt/provider"},
+		{"adt/proxy", "adt/healthcheck"},
+		{"adt/proxy", "adt/rundir"},
 		{"adt/healthcheck", "adt/rundir"},
 		{"adt/healthcheck", "github.com/someone/probe", "adt/autoscaler"}, // through another
 		{"adt/commands", "adt/provider/providertest"},
