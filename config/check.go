@@ -54,6 +54,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 		from("digitalocean.ssh_key", "of autoscaler.build")
 	}
 	c.preset(isSet, from)
+	c.deriveProxies(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -217,6 +218,13 @@ func checkForm(form, v string) error {
 		if _, err := netip.ParseAddr(v); err != nil {
 			return fmt.Errorf("must be an IP address, is %s", describe(v))
 		}
+	case "addresspair":
+		_, _, err := addressPair(v)
+		return err
+	case "options": // goes into a line of somebody else's configuration
+		if !oneLine || strings.ContainsAny(v, "{};#\"'\\") {
+			return fmt.Errorf("must be words without quotes, braces, ; and #, is %s", describe(v))
+		}
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))
@@ -284,6 +292,7 @@ func (c *Config) checkTogether(p *problems) {
 	}
 
 	c.checkAccounts(p)
+	c.checkProxies(p)
 	atMost := func(key string, d Duration, limitKey string, limit Duration) {
 		if p.sound(key, limitKey) && d > limit {
 			p.add(key, "must be at most %s (%s), is %s", limitKey, limit, d)
