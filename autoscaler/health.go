@@ -30,8 +30,10 @@ type Checked struct {
 type HealthReport struct {
 	Checked []Checked `json:"checked"`
 	Purged  []string  `json:"purged"` // DNS addresses whose server is gone
-	Held    bool      `json:"held"`   // something was due and a brake forbade it
-	Figures Figures   `json:"figures"`
+	// Proxies are those that this run judged: they are kept by who keeps shard 1.
+	Proxies []CheckedProxy `json:"proxies,omitempty"`
+	Held    bool           `json:"held"` // something was due and a brake forbade it
+	Figures Figures        `json:"figures"`
 }
 
 // Figures is the fleet in numbers, as one health check saw it.
@@ -61,6 +63,10 @@ type health struct {
 	purge    []provider.Record
 	keep     []provider.Record // unlisted ones that stay for now
 	builds   int
+
+	proxies []Proxy
+	book    proxyBook // what is known of them
+	fronts  []CheckedProxy
 }
 
 // HealthPlan probes and judges, and changes nothing.
@@ -198,7 +204,13 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 		h.members = append(h.members, s)
 		h.building[s.ID] = inBuild(s) || h.known[s.ID].Unverified
 	}
+	if err := a.gatherProxies(ctx, h); err != nil {
+		return err
+	}
 	a.sortRecords(ctx, h)
+	if a.Proxies != nil {
+		h.limits.Published = h.book.published(h.proxies)
+	}
 	return nil
 }
 
@@ -215,6 +227,9 @@ func (a *Autoscaler) sortRecords(ctx context.Context, h *health) {
 	listed := map[netip.Addr]bool{}
 	for _, s := range h.servers {
 		listed[s.PublicIP] = true
+	}
+	for _, p := range h.proxies {
+		listed[p.PublicIP] = true
 	}
 	now := a.Now()
 	published := map[netip.Addr]bool{}
@@ -247,7 +262,12 @@ func (a *Autoscaler) sortRecords(ctx context.Context, h *health) {
 func (a *Autoscaler) probe(ctx context.Context, h *health) {
 	published := map[netip.Addr]bool{}
 	for _, r := range h.records {
-		published[r.Address] = true
+		published[r.Address] = a.Proxies == nil
+	}
+	for _, s := range h.members {
+		if a.Proxies != nil {
+			published[s.PublicIP] = h.book.Wanted[s.PrivateIP] == s.ID
+		}
 	}
 	var targets []healthcheck.Target
 	var probed []int
@@ -278,6 +298,7 @@ func (a *Autoscaler) probe(ctx context.Context, h *health) {
 		c.Rung, c.Took = members[i].Result.Rung.String(), members[i].Result.Took
 		h.verdicts[s.ID] = c
 	}
+	a.judgeProxies(ctx, h)
 }
 
 func (h *health) report() HealthReport {
@@ -290,6 +311,10 @@ func (h *health) report() HealthReport {
 	slices.SortFunc(r.Checked, func(a, b Checked) int { return strings.Compare(a.Server+a.ID, b.Server+b.ID) })
 	for _, p := range h.purge {
 		r.Purged = append(r.Purged, p.Address.String())
+	}
+	r.Proxies = h.fronts
+	for _, c := range h.fronts {
+		r.Held = r.Held || c.Brake != ""
 	}
 	return r
 }
@@ -357,6 +382,9 @@ func (a *Autoscaler) recordHealth(ctx context.Context, h *health) error {
 	if err != nil {
 		return err
 	}
+	if err := a.recordProxies(ctx, h); err != nil {
+		return err
+	}
 	a.mirror(h)
 	for _, s := range h.members {
 		c, k := h.verdicts[s.ID], h.known[s.ID]
@@ -401,25 +429,34 @@ func (a *Autoscaler) mirror(h *health) {
 	}
 }
 
+// settled leaves out what is recorded and only has to reach a proxy still.
+func settled(err error) error {
+	if errors.Is(err, errUndelivered) {
+		return nil
+	}
+	return err
+}
+
 // actOnHealth publishes, withdraws, purges and records ends, in this order: the
 // floor under DNS counts on what was published before.
 func (a *Autoscaler) actOnHealth(ctx context.Context, h *health) error {
-	published := true
-	var errs []error
+	var publish, withdraw []who
 	for _, s := range h.members {
 		if h.verdicts[s.ID].Publish {
-			if err := a.addRecord(ctx, s.ID, s.Name, s.PublicIP); err != nil {
-				published = false
-				errs = append(errs, err)
-			}
+			publish = append(publish, whoIs(s))
+		}
+		if h.verdicts[s.ID].Withdraw {
+			withdraw = append(withdraw, whoIs(s))
 		}
 	}
-	for _, s := range h.members {
-		c := h.verdicts[s.ID]
-		if c.Withdraw && published {
-			errs = append(errs, a.withdrawKnown(ctx, s, h.records))
-		}
+	var errs []error
+	known := func(context.Context) ([]provider.Record, error) { return h.records, nil }
+	f := a.front(known, h.limits.MinPublished)
+	err := settled(f.publish(ctx, publish...))
+	if err == nil {
+		err = settled(f.withdraw(ctx, ": its health check failed", withdraw...))
 	}
+	errs = append(errs, err, a.actOnProxies(ctx, h))
 	for _, r := range h.purge {
 		if err := a.removeRecord(ctx, r); err != nil {
 			a.event(events.DNSFailed, r.Address.String(), "%v", err)
@@ -435,20 +472,6 @@ func (a *Autoscaler) actOnHealth(ctx context.Context, h *health) error {
 		errs = append(errs, a.actOnVerdict(ctx, s, h))
 	}
 	return errors.Join(errs...)
-}
-
-func (a *Autoscaler) withdrawKnown(ctx context.Context, s provider.Server, records []provider.Record) error {
-	for _, r := range records {
-		if r.Address != s.PublicIP {
-			continue
-		}
-		if err := a.removeRecord(ctx, r); err != nil {
-			a.event(events.DNSFailed, s.Name, "%v", err)
-			return err
-		}
-		a.event(events.Withdrawn, s.Name, "%s: its health check failed", r.Address)
-	}
-	return nil
 }
 
 func (a *Autoscaler) actOnVerdict(ctx context.Context, s provider.Server, h *health) error {

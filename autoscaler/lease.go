@@ -500,7 +500,7 @@ func (a *Autoscaler) startAfresh() error {
 		}
 		a.event(events.TerminationCancel, t.Name, "another autoscaler kept its shard meanwhile; its health is checked anew")
 	}
-	for _, name := range []string{serversFile, cycleFile, backoffFile} {
+	for _, name := range []string{serversFile, cycleFile, backoffFile, proxiesFile} {
 		if err := a.Dir.Remove(name); err != nil {
 			return err
 		}

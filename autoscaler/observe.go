@@ -37,6 +37,10 @@ func (a *Autoscaler) list(ctx context.Context) ([]provider.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
+	if a.Proxies != nil {
+		listed := a.ProxiesIn(servers)
+		a.listed.Store(&listed)
+	}
 	seen := map[string]bool{}
 	return slices.DeleteFunc(servers, func(s provider.Server) bool {
 		_, ok := a.Fleet.Parse(s.Name)
@@ -232,6 +236,9 @@ func (a *Autoscaler) doubtsFirstTime(ctx context.Context, servers []provider.Ser
 	for _, s := range servers {
 		listed[s.PublicIP] = true
 	}
+	for _, p := range a.proxiesOf(proxyBook{}) {
+		listed[p.PublicIP] = true
+	}
 	var unlisted []Known
 	for _, r := range records {
 		if !listed[r.Address] {
@@ -304,6 +311,7 @@ type State struct {
 	Terminations []Termination
 	Known        map[string]Known // by id
 	Protected    map[string]bool  // by name
+	Proxies      []KnownProxy     // in the order of their addresses
 }
 
 // Recall reads the state without asking anybody.
@@ -317,7 +325,11 @@ func (a *Autoscaler) Recall(ctx context.Context) (State, error) {
 	if s.Cycle, err = a.cycle(); err != nil {
 		return State{}, err
 	}
-	s.Paused, err = a.Pauses(ctx)
+	if s.Paused, err = a.Pauses(ctx); err != nil {
+		return State{}, err
+	}
+	b, _, err := a.readBook()
+	s.Proxies = b.sorted()
 	return s, err
 }
 
