@@ -90,6 +90,7 @@ func expected(m *machine) Config {
 	want.Proxies.Upstream, want.Proxies.File = "adt-b1", "/etc/nginx/conf.d/adt-b1.conf"
 	want.Proxies.ServerOptions, want.Proxies.Path = "max_fails=2 fail_timeout=10s", "index.html"
 	want.Proxies.TestCommand, want.Proxies.ReloadCommand = "nginx -t", "systemctl reload-or-restart nginx"
+	want.Proxies.RootCommand = "sudo -S -p ''"
 	want.Path, want.Home = filepath.Join(m.home, "adt.toml"), m.home
 	return want
 }

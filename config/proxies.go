@@ -20,7 +20,7 @@ type Proxies struct {
 	ReloadCommand   string   `toml:"reload_command" doc:"Makes a proxy use its changed configuration without losing a request, as root; it should start one that does not run." form:"command" example:"\"systemctl reload-or-restart nginx\""`
 	AddCommand      string   `toml:"add_command" doc:"For original: adds the webserver whose address follows, as root." form:"command"`
 	RemoveCommand   string   `toml:"remove_command" doc:"For original: removes the webserver whose address follows, as root." form:"command"`
-	RootCommand     string   `toml:"root_command" doc:"What makes a command on a proxy run as root; ssh.sudo_password is on its standard input. Empty runs it as the login user." form:"command" optional:"true"`
+	RootCommand     string   `toml:"root_command" doc:"What makes a command on a proxy run as root; ssh.sudo_password is on its standard input. Empty runs it as the login user." form:"command" optional:"true" example:"\"sudo -S -p ''\""`
 	Path            string   `toml:"path" doc:"The file that health checks ask a proxy for; left out, website.head_file." form:"urlpath" example:"\"index.html\""`
 	AcceptStatus    []int    `toml:"accept_status" doc:"HTTP status codes of a proxy that is up; 401 is one that asks for a password." min:"100" max:"599"`
 	Strikes         int      `toml:"strikes" doc:"At so many failed checks in a row a proxy is taken out of DNS; it is never destroyed." min:"1" max:"10"`
@@ -37,7 +37,7 @@ const (
 
 func defaultProxies() Proxies {
 	return Proxies{
-		Kind: "nginx", Addresses: []string{}, AddCommand: originalAddIP, RemoveCommand: originalRemoveIP, RootCommand: strings.TrimSpace(sudo),
+		Kind: "nginx", Addresses: []string{}, AddCommand: originalAddIP, RemoveCommand: originalRemoveIP,
 		AcceptStatus: []int{200, 301, 302, 303, 401}, Strikes: 2, MinPublished: 1,
 		Recheck: Duration(10 * time.Minute), RemovalDeadline: Duration(10 * time.Minute),
 	}
@@ -69,6 +69,11 @@ func (c *Config) deriveProxies(isSet func(string) bool, from func(key, origin st
 	text("server_options", &p.ServerOptions, kind.options, origin)
 	text("test_command", &p.TestCommand, kind.test, origin)
 	text("reload_command", &p.ReloadCommand, kind.reload, origin)
+	root := strings.TrimSpace(sudo)
+	if p.Kind == "original" { // whose scripts look for their files in the user's home
+		root = "sudo -S -E -p ''"
+	}
+	text("root_command", &p.RootCommand, root, origin)
 }
 
 // ProxyAddresses are the configured proxies; none where they are found by name.
