@@ -422,6 +422,14 @@ func TestProxiesTakeOver(t *testing.T) {
 		t.Errorf("%d records with a proxy that does not work\n%s", n, f.Story())
 	}
 	a.Refuse(false)
+	f.Break(a.ID, "http=502") // it takes the list, and does not work
+	for range 2 {
+		f.Run("healthcheck")
+	}
+	if n := len(f.inDNS()); n != 2 || len(a.Has()) != 2 {
+		t.Errorf("%d records with a proxy that is not up, which has %v\n%s", n, a.Has(), f.Story())
+	}
+	f.Break(a.ID, "http=401")
 	f.SettleBehind(2, a)
 	f.Expect(m, 0, 0)
 	if n := f.LowestDNS(m); n < 1 {
@@ -533,6 +541,7 @@ func TestProxiesOfADeadAutoscaler(t *testing.T) {
 		}
 		q.fail("%s", unrest)
 	}
+	q.watchDead(proxies...)
 	q.Ask(6)
 	for _, m := range q.members {
 		m.On()
@@ -553,10 +562,40 @@ func TestProxiesOfADeadAutoscaler(t *testing.T) {
 	q.Break(proxies[0].ID, "http=401")
 	q.Ask(3)
 	rest(3)
-	q.members[0].On()
+	q.members[0].On() // and finds nothing of what it knew
 	q.AwaitKeeper(1, 1)
 	q.Ask(6)
 	rest(6)
+}
+
+// watchDead holds until the test ends that no proxy has a webserver that is gone.
+func (f *fleet) watchDead(proxies ...rp) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	f.t.Cleanup(func() { close(end); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			for _, p := range proxies {
+				before := p.Has()
+				there := map[string]bool{}
+				for _, m := range f.Machines() {
+					there[m.PrivateIP.String()] = true
+				}
+				after := p.Has() // or it was taken out and destroyed between the two looks
+				for _, address := range before {
+					if !there[address] && slices.Contains(after, address) {
+						f.t.Errorf("%s has %s, which is gone", p.Name, address)
+						return
+					}
+				}
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
 }
 
 // TestProxiesKilledAtEachStep: SIGKILL at each step of the ticks that put
