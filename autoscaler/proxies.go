@@ -130,7 +130,7 @@ func (b proxyBook) stale(known map[string]Known) []who {
 // kept the shard, and holds until something else is decided.
 func (b proxyBook) merge(p Proxy, own []netip.Addr, others int, known map[string]Known) {
 	k := b.Proxies[p.PrivateIP]
-	k.Unread, k.May, k.Others = false, own, others
+	k.Unread, k.May, k.Others, k.Fault, k.TriedAt = false, own, others, "", time.Time{}
 	b.Proxies[p.PrivateIP] = k
 	for id, s := range known {
 		if _, leaving := b.Leaving[s.PrivateIP]; !leaving && slices.Contains(own, s.PrivateIP) {
@@ -236,7 +236,7 @@ func (a *Autoscaler) readProxies(ctx context.Context) (proxyBook, error) {
 	a.enrol(&b)
 	var unread []Proxy
 	for _, p := range a.proxiesOf(b) {
-		if b.Proxies[p.PrivateIP].Unread {
+		if k := b.Proxies[p.PrivateIP]; k.Unread && !a.justTried(k) {
 			unread = append(unread, p)
 		}
 	}
@@ -254,14 +254,18 @@ func (a *Autoscaler) readProxies(ctx context.Context) (proxyBook, error) {
 	}
 	wg.Wait()
 	merge := func(b *proxyBook) (bool, error) {
-		changed := false
 		for i, p := range unread {
-			if errs[i] == nil && b.Proxies[p.PrivateIP].Unread {
+			k := b.Proxies[p.PrivateIP]
+			switch {
+			case !k.Unread: // another process was faster
+			case errs[i] != nil:
+				k.Fault, k.TriedAt = strings.ReplaceAll(errs[i].Error(), "\n", " "), a.Now()
+				b.Proxies[p.PrivateIP] = k
+			default:
 				b.merge(p, replies[i].Own, max(0, replies[i].Total-len(replies[i].Own)), inv.Servers)
-				changed = true
 			}
 		}
-		return changed, nil
+		return true, nil
 	}
 	for i, p := range unread {
 		if errs[i] != nil {
@@ -321,7 +325,7 @@ func (a *Autoscaler) syncProxies(ctx context.Context, floor int) error {
 		maps.DeleteFunc(b.Leaving, func(addr netip.Addr, _ time.Time) bool { return len(b.holders(a.proxiesOf(*b), addr)) == 0 })
 		return len(b.Leaving) != before, nil
 	})
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errors.Join(errs...), err)
 }
 
 // due is what a proxy has to be told now: nothing where it confirmed the same,
@@ -333,10 +337,16 @@ func (a *Autoscaler) due(k KnownProxy, hash string) (tell bool, err error) {
 		return false, fmt.Errorf("%w: %s: what it has is not known", errUndelivered, k.Name)
 	case k.Hash == hash && k.Fault == "" && age(now, k.Confirmed) < a.Proxies.Recheck:
 		return false, nil
-	case k.Tried == hash && k.Fault != "" && age(now, k.TriedAt) < 6*a.Poll:
+	case k.Tried == hash && a.justTried(k):
 		return false, fmt.Errorf("%w: %s: %s", errUndelivered, k.Name, k.Fault)
 	}
 	return true, nil
+}
+
+// justTried reports whether a proxy failed so short a time ago that it is not
+// asked the same again yet: a termination that waits for it looks every Poll.
+func (a *Autoscaler) justTried(k KnownProxy) bool {
+	return k.Fault != "" && age(a.Now(), k.TriedAt) < 6*a.Poll
 }
 
 // bring tells one proxy what the book wants now. One process does so at a time,
@@ -569,38 +579,51 @@ func (f behindProxies) putBack(ctx context.Context, taken map[netip.Addr]string,
 	return fmt.Errorf("%w: %w", errUndelivered, f.syncProxies(ctx, 0))
 }
 
-// forgetProxies drops what is not there any more from the book: proxies that are
-// no longer configured, or absent from the listings for so long that servers
-// would be believed gone, and not answering either.
-func (a *Autoscaler) forgetProxies(ctx context.Context, b *proxyBook) bool {
-	now, changed := a.Now(), false
-	there := a.fixedProxies()
-	if listed := a.listed.Load(); len(there) == 0 && listed != nil {
+// absent are the proxies of the book that are gone: no longer configured, or not
+// in the listings for so long that servers would be believed gone, and not
+// answering either. missing are those that may become so.
+func (a *Autoscaler) absent(ctx context.Context, b proxyBook) (gone, missing map[netip.Addr]bool) {
+	gone, missing = map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	fixed := a.fixedProxies()
+	there := fixed
+	if listed := a.listed.Load(); len(fixed) == 0 && listed != nil {
 		there = *listed
 	}
 	for addr, k := range b.Proxies {
-		is := slices.ContainsFunc(there, func(p Proxy) bool { return p.PrivateIP == addr })
 		switch {
-		case is && !k.Missing.IsZero():
-			k.Missing = time.Time{}
-		case is:
-			continue
-		case len(a.fixedProxies()) > 0:
-			delete(b.Proxies, addr)
-			changed = true
-			continue
-		case k.Missing.IsZero():
-			k.Missing = now
-		case age(now, k.Missing) >= a.MissingAfter && !a.Proxies.Prober.Answers(ctx, healthcheck.Target{Name: k.Name, Address: addr}):
-			delete(b.Proxies, addr)
-			a.event(events.ProxyGone, k.Name, "not listed for %s and not answering", age(now, k.Missing).Round(time.Second))
-			changed = true
-			continue
+		case slices.ContainsFunc(there, func(p Proxy) bool { return p.PrivateIP == addr }):
+		case len(fixed) > 0:
+			gone[addr] = true
+		case k.Missing.IsZero() || age(a.Now(), k.Missing) < a.MissingAfter:
+			missing[addr] = true
 		default:
-			continue
+			gone[addr] = !a.Proxies.Prober.Answers(ctx, healthcheck.Target{Name: k.Name, Address: addr})
+			missing[addr] = !gone[addr]
 		}
-		b.Proxies[addr] = k
-		changed = true
+	}
+	return gone, missing
+}
+
+// forgetProxies drops those that are gone, and remembers since when others are
+// missing.
+func (a *Autoscaler) forgetProxies(b *proxyBook, gone, missing map[netip.Addr]bool) (changed bool) {
+	for addr, k := range b.Proxies {
+		since := k.Missing
+		switch {
+		case gone[addr]:
+			delete(b.Proxies, addr)
+			a.event(events.ProxyGone, k.Name, "it is not configured, or not listed and does not answer")
+			changed = true
+			continue
+		case !missing[addr]:
+			k.Missing = time.Time{}
+		case since.IsZero():
+			k.Missing = a.Now()
+		}
+		if k.Missing != since {
+			b.Proxies[addr] = k
+			changed = true
+		}
 	}
 	return changed
 }

@@ -277,3 +277,23 @@ func TestTakenOverProxies(t *testing.T) {
 		t.Errorf("the proxy has %+v, %v", r, err)
 	}
 }
+
+// TestProxiesAfresh: what was known of the proxies is worth nothing once another
+// machine has kept the shard: a fingerprint from before would look confirmed.
+func TestProxiesAfresh(t *testing.T) {
+	dir, err := rundir.Open(t.TempDir(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Autoscaler{Dir: dir, Now: time.Now, Record: func(events.Reason, string, string) {}, Proxies: &Proxies{Fixed: []Proxy{{Name: "rp", PrivateIP: ip("10.9.0.1")}}}}
+	b, _ := bookOf(map[string]KnownProxy{"10.9.0.1": {Hash: "x", Confirmed: time.Now()}}, "10.0.0.1")
+	b.Version = rundir.Version
+	if err := errors.Join(dir.Write(proxiesFile, b), a.startAfresh()); err != nil {
+		t.Fatal(err)
+	}
+	b, found, err := a.readBook()
+	a.enrol(&b)
+	if found || err != nil || len(b.Wanted) > 0 || !b.Proxies[ip("10.9.0.1")].Unread {
+		t.Errorf("%+v, %v", b, err)
+	}
+}

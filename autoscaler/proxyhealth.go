@@ -113,8 +113,9 @@ func (a *Autoscaler) recordProxies(ctx context.Context, h *health) error {
 		return nil
 	}
 	before := h.book.Proxies
+	gone, missing := a.absent(ctx, h.book)
 	_, err := a.changeBook(ctx, func(b *proxyBook) (bool, error) {
-		changed := a.forgetProxies(ctx, b)
+		changed := a.forgetProxies(b, gone, missing)
 		for _, c := range h.fronts {
 			k, known := b.Proxies[c.PrivateIP]
 			next := k

@@ -352,6 +352,21 @@ func TestProxyIsAway(t *testing.T) {
 	}
 }
 
+// TestProxyIsGone: one that somebody destroyed leaves DNS, and is waited for no more.
+func TestProxyIsGone(t *testing.T) {
+	f, a, b := newBehind(t, 2, nil)
+	f.must(f.cloud.Destroy(t.Context(), f.cloudID(a.ID)))
+	f.await("it leaves DNS and is forgotten", func() bool {
+		f.Run("healthcheck")
+		return slices.Equal(f.inDNS(), public(b)) && f.count(events.ProxyGone) == 1
+	})
+	f.Tick("scale", "--count", "1")
+	f.SettleBehind(1, b)
+	if r := f.Tick("status"); strings.Contains(r.stdout, a.Name) || !strings.Contains(r.stdout, b.Name) {
+		t.Error(r)
+	}
+}
+
 // TestProxiesKeepTheLast: a proxy is never left without webservers for their
 // health; a fault on this side changes nothing.
 func TestProxiesKeepTheLast(t *testing.T) {

@@ -182,7 +182,7 @@ func Meanings() []Meaning {
 		{ProxyDown, Error, "a reverse proxy was taken out of DNS"},
 		{ProxyUp, Info, "a reverse proxy passed its check for the first time, or again after strikes"},
 		{ProxyMissing, Warn, "fewer reverse proxies are known than there should be (`proxies.count`)"},
-		{ProxyGone, Warn, "a reverse proxy was missing from the listing for `scale.missing_after` and did not answer: it is not kept any more"},
+		{ProxyGone, Warn, "a reverse proxy is not configured any more, or was missing from the listing for `scale.missing_after` and did not answer: it is told nothing any more"},
 		{BrakeSelfCheck, Warn, "too many webservers failed at once: the fault is taken to be on this side, nothing is withdrawn or terminated"},
 		{BrakeNoWitness, Warn, "no webserver passed in this run, so nothing shows that this side's network works: a replacement is built before anything is terminated"},
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},
