@@ -246,7 +246,7 @@ func (f *fleet) calls() map[local.Op]int {
 // TestProxyRefuses: one refuses the new list: it goes on with the old one, the
 // other is changed, and no webserver ends that the one may send visitors to.
 func TestProxyRefuses(t *testing.T) {
-	f, a, b := newBehind(t, 2, nil)
+	f, a, b := newBehind(t, 2, settings{"scale.budget": `"3s"`}) // which a termination that waits uses up
 	a.Refuse(true)
 	old := a.Has()
 	m := f.mark()
