@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"adt/autoscaler"
@@ -31,9 +32,13 @@ func proxyRows(there []autoscaler.Proxy, known []autoscaler.KnownProxy, inDNS ma
 		if i >= 0 {
 			k := known[i]
 			row.State, row.Strikes, row.Detail = k.State, k.Strikes, k.Detail
-			if k.Fault != "" {
-				row.Detail = "has not taken the change: " + k.Fault
+			switch {
+			case k.Fault != "" && k.Unread:
+				row.Detail += "; was never asked what it has: " + k.Fault
+			case k.Fault != "":
+				row.Detail += "; has not taken the change: " + k.Fault
 			}
+			row.Detail = strings.TrimPrefix(row.Detail, "; ")
 			if holds := k.Holds(); !k.Unread {
 				row.Webservers = &holds
 			}
