@@ -209,7 +209,8 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 	}
 	a.sortRecords(ctx, h)
 	if a.Proxies != nil {
-		h.limits.Published = h.book.published(h.proxies)
+		// A proxy without webservers is of no use to anybody, whatever DNS may do without.
+		h.limits.Published, h.limits.MinPublished = h.book.published(h.proxies), max(1, h.limits.MinPublished)
 	}
 	return nil
 }
