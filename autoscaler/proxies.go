@@ -17,7 +17,6 @@ import (
 	"adt/provider"
 	"adt/proxy"
 	"adt/remote"
-	"adt/rundir"
 )
 
 // Proxies say how the reverse proxies are kept.
@@ -44,99 +43,6 @@ func (x *Proxies) step(what string) {
 type Proxy struct {
 	Name                string
 	PublicIP, PrivateIP netip.Addr
-}
-
-// KnownProxy is what is remembered of a proxy. All times are steady time.
-type KnownProxy struct {
-	Name      string     `json:"name"`
-	PublicIP  netip.Addr `json:"public_ip"`
-	PrivateIP netip.Addr `json:"private_ip"`
-	FirstSeen time.Time  `json:"first_seen"`
-
-	Unread    bool         `json:"unread,omitempty"`       // what it has of this shard was never asked
-	May       []netip.Addr `json:"may_hold"`               // what it has of this shard at most
-	Others    int          `json:"others"`                 // webservers of other shards that it had when it confirmed
-	Hash      string       `json:"hash,omitempty"`         // fingerprint of what it confirmed last
-	Confirmed time.Time    `json:"confirmed,omitzero"`     // and when
-	Tried     string       `json:"tried,omitempty"`        // fingerprint of what it did not take
-	TriedAt   time.Time    `json:"tried_at,omitzero"`      // and when
-	Fault     string       `json:"fault,omitempty"`        // and why
-	Missing   time.Time    `json:"missing_since,omitzero"` // absent from the listings since
-
-	// Where this machine keeps the proxies' records in DNS:
-	Online  bool   `json:"online,omitempty"`
-	Strikes int    `json:"strikes,omitempty"`
-	State   string `json:"state,omitempty"`
-	Detail  string `json:"detail,omitempty"`
-}
-
-// Holds is how many webservers the proxy has of all autoscalers, as far as known.
-func (k KnownProxy) Holds() int { return len(k.May) + k.Others }
-
-// proxyBook is the record proxies.json of one shard: which of its webservers
-// visitors shall reach, and what each proxy has of them. What is wanted is
-// recorded before a proxy is told; who tells it reads the newest.
-type proxyBook struct {
-	Version int                       `json:"version"`
-	Wanted  map[netip.Addr]string     `json:"wanted"`  // private addresses, and the ids of their servers
-	Leaving map[netip.Addr]time.Time  `json:"leaving"` // withdrawn, and when, until no proxy has them
-	Proxies map[netip.Addr]KnownProxy `json:"proxies"` // by private address
-}
-
-func (b proxyBook) sorted() []KnownProxy {
-	return slices.SortedFunc(maps.Values(b.Proxies), func(x, y KnownProxy) int { return x.PrivateIP.Compare(y.PrivateIP) })
-}
-
-// addresses are the webservers that are wanted, in their order.
-func (b proxyBook) addresses() []netip.Addr {
-	return slices.SortedFunc(maps.Keys(b.Wanted), netip.Addr.Compare)
-}
-
-// published is how many webservers visitors reach at least, of all shards.
-func (b proxyBook) published(proxies []Proxy) int {
-	others := -1
-	for _, p := range proxies {
-		if k := b.Proxies[p.PrivateIP]; !k.Confirmed.IsZero() && (others < 0 || k.Others < others) {
-			others = k.Others
-		}
-	}
-	return len(b.Wanted) + max(0, others)
-}
-
-// holders are the proxies that may still have a webserver.
-func (b proxyBook) holders(proxies []Proxy, a netip.Addr) []string {
-	var names []string
-	for _, p := range proxies {
-		if k, known := b.Proxies[p.PrivateIP]; !known || k.Unread || slices.Contains(k.May, a) {
-			names = append(names, p.Name)
-		}
-	}
-	return names
-}
-
-// stale are the wanted addresses whose servers are gone or have another address.
-func (b proxyBook) stale(known map[string]Known) []who {
-	var out []who
-	for _, a := range b.addresses() {
-		id := b.Wanted[a]
-		if k, ok := known[id]; !ok || k.PrivateIP != a {
-			out = append(out, who{id: id, name: a.String(), private: a})
-		}
-	}
-	return out
-}
-
-// merge takes in what a proxy says it has: that was decided before, by whoever
-// kept the shard, and holds until something else is decided.
-func (b proxyBook) merge(p Proxy, own []netip.Addr, others int, known map[string]Known) {
-	k := b.Proxies[p.PrivateIP]
-	k.Unread, k.May, k.Others, k.Fault, k.TriedAt = false, own, others, "", time.Time{}
-	b.Proxies[p.PrivateIP] = k
-	for id, s := range known {
-		if _, leaving := b.Leaving[s.PrivateIP]; !leaving && slices.Contains(own, s.PrivateIP) {
-			b.Wanted[s.PrivateIP] = id
-		}
-	}
 }
 
 // ProxiesIn are the reverse proxies: those of the configuration, or else those
@@ -178,51 +84,6 @@ func (a *Autoscaler) proxiesOf(b proxyBook) []Proxy {
 		}
 	}
 	return all
-}
-
-// readBook reads the record; found says whether there is one.
-func (a *Autoscaler) readBook() (b proxyBook, found bool, err error) {
-	found, err = a.Dir.Read(proxiesFile, &b)
-	if !found {
-		b = proxyBook{Version: rundir.Version}
-	}
-	if b.Wanted == nil {
-		b.Wanted = map[netip.Addr]string{}
-	}
-	if b.Leaving == nil {
-		b.Leaving = map[netip.Addr]time.Time{}
-	}
-	if b.Proxies == nil {
-		b.Proxies = map[netip.Addr]KnownProxy{}
-	}
-	return b, found, err
-}
-
-// changeBook changes the record, and returns it as it is then. do reports
-// whether it changed anything.
-func (a *Autoscaler) changeBook(ctx context.Context, do func(*proxyBook) (bool, error)) (b proxyBook, err error) {
-	err = a.change(ctx, func() error {
-		if b, _, err = a.readBook(); err != nil {
-			return err
-		}
-		a.enrol(&b)
-		changed, err := do(&b)
-		if err != nil || !changed {
-			return err
-		}
-		return a.Dir.Write(proxiesFile, b)
-	})
-	return b, err
-}
-
-// enrol adds proxies that the book does not know. What such a one has of our
-// webservers has to be asked; the original's cannot tell, so it may have all.
-func (a *Autoscaler) enrol(b *proxyBook) {
-	for _, p := range a.proxiesOf(*b) {
-		if _, known := b.Proxies[p.PrivateIP]; !known {
-			b.Proxies[p.PrivateIP] = KnownProxy{Name: p.Name, PublicIP: p.PublicIP, PrivateIP: p.PrivateIP, FirstSeen: a.Now(), Unread: true}
-		}
-	}
 }
 
 // readProxies asks the proxies that were not asked yet what they have of this
@@ -303,7 +164,7 @@ func (a *Autoscaler) look(ctx context.Context, p Proxy, known map[string]Known) 
 }
 
 // errFloor says that a proxy would be left with too few webservers.
-var errFloor = errors.New("a proxy would be left with too few webservers")
+var errFloor = fmt.Errorf("%w: too few webservers would be left", errUndelivered)
 
 // syncProxies brings every proxy to what the book wants. One that refuses or does
 // not answer keeps what it has, and the others go on. Nobody is asked that has
@@ -314,18 +175,28 @@ func (a *Autoscaler) syncProxies(ctx context.Context, floor int) error {
 		return err
 	}
 	proxies := a.proxiesOf(b)
-	errs := make([]error, len(proxies))
+	errs := make([]error, len(proxies)+1)
 	var wg sync.WaitGroup
 	for i, p := range proxies {
 		wg.Go(func() { errs[i] = a.bring(ctx, p, floor) })
 	}
 	wg.Wait()
-	_, err = a.changeBook(ctx, func(b *proxyBook) (bool, error) {
+	_, errs[len(proxies)] = a.changeBook(ctx, func(b *proxyBook) (bool, error) {
 		before := len(b.Leaving)
 		maps.DeleteFunc(b.Leaving, func(addr netip.Addr, _ time.Time) bool { return len(b.holders(a.proxiesOf(*b), addr)) == 0 })
 		return len(b.Leaving) != before, nil
 	})
-	return errors.Join(errors.Join(errs...), err)
+	return graver(errs)
+}
+
+// graver leaves out what has only to be told again, where there is something that
+// ends the run.
+func graver(errs []error) error {
+	grave := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || errors.Is(err, errUndelivered) })
+	if len(grave) > 0 {
+		return errors.Join(grave...)
+	}
+	return errors.Join(errs...)
 }
 
 // due is what a proxy has to be told now: nothing where it confirmed the same,
@@ -459,171 +330,4 @@ func (a *Autoscaler) waitedEnough(addr netip.Addr) bool {
 	b, _, err := a.readBook()
 	since, leaving := b.Leaving[addr]
 	return err == nil && leaving && age(a.Now(), since) > a.Proxies.RemovalDeadline
-}
-
-// behindProxies is the front with proxies.
-type behindProxies struct {
-	*Autoscaler
-	direct inDNS // what is left from before there were proxies
-	floor  int
-}
-
-func (f behindProxies) publish(ctx context.Context, webservers ...who) error {
-	if len(webservers) == 0 {
-		return nil
-	}
-	if _, err := f.readProxies(ctx); err != nil {
-		return err
-	}
-	if err := f.mayAct(ctx); err != nil {
-		return err
-	}
-	b, err := f.changeBook(ctx, func(b *proxyBook) (bool, error) {
-		for _, w := range webservers {
-			t, found, err := f.termination(w.id)
-			if err != nil {
-				return false, err
-			}
-			if found && t.Phase != Waiting || !w.private.IsValid() {
-				continue
-			}
-			b.Wanted[w.private] = w.id
-			delete(b.Leaving, w.private)
-			f.event(events.Published, w.name, "%s, behind the proxies", w.private)
-		}
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	if len(f.proxiesOf(b)) == 0 {
-		return fmt.Errorf("%w: no proxy is known", errUndelivered)
-	}
-	return f.syncProxies(ctx, f.floor)
-}
-
-func (f behindProxies) withdraw(ctx context.Context, why string, webservers ...who) error {
-	if len(webservers) == 0 {
-		return nil
-	}
-	err := f.direct.withdraw(ctx, why, webservers...)
-	if err != nil {
-		return err
-	}
-	if _, err := f.readProxies(ctx); err != nil {
-		return err
-	}
-	if err := f.mayAct(ctx); err != nil {
-		return err
-	}
-	taken := map[netip.Addr]string{}
-	_, err = f.changeBook(ctx, func(b *proxyBook) (bool, error) {
-		changed := false
-		for _, w := range webservers {
-			if id, wanted := b.Wanted[w.private]; wanted && id == w.id {
-				taken[w.private] = w.id
-				delete(b.Wanted, w.private)
-				f.event(events.Withdrawn, w.name, "%s%s", w.private, why)
-			}
-			if _, wanted := b.Wanted[w.private]; wanted {
-				continue // another server has the address now
-			}
-			if _, leaving := b.Leaving[w.private]; !leaving && w.private.IsValid() && len(b.holders(f.proxiesOf(*b), w.private)) > 0 {
-				b.Leaving[w.private] = f.Now()
-				changed = true
-			}
-		}
-		return changed || len(taken) > 0, nil
-	})
-	if err != nil {
-		return err
-	}
-	err = f.syncProxies(ctx, f.floor)
-	if errors.Is(err, errFloor) {
-		return f.putBack(ctx, taken, err)
-	}
-	b, _, rerr := f.readBook()
-	if rerr != nil {
-		return rerr
-	}
-	var held []string
-	for _, w := range webservers {
-		if _, wanted := b.Wanted[w.private]; !wanted {
-			held = append(held, b.holders(f.proxiesOf(b), w.private)...)
-		}
-	}
-	slices.Sort(held)
-	switch {
-	case err != nil && !errors.Is(err, errUndelivered):
-		return err
-	case len(held) > 0:
-		return fmt.Errorf("%w: still at %s", errUndelivered, strings.Join(slices.Compact(held), ", "))
-	}
-	return nil
-}
-
-// putBack wants those again that a proxy could not do without: what was known of
-// other autoscalers' webservers was too old.
-func (f behindProxies) putBack(ctx context.Context, taken map[netip.Addr]string, cause error) error {
-	_, err := f.changeBook(ctx, func(b *proxyBook) (bool, error) {
-		for addr, id := range taken {
-			b.Wanted[addr] = id
-			delete(b.Leaving, addr)
-			f.event(events.BrakeFloor, addr.String(), "stays: %v", cause)
-		}
-		return len(taken) > 0, nil
-	})
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", errUndelivered, f.syncProxies(ctx, 0))
-}
-
-// absent are the proxies of the book that are gone: no longer configured, or not
-// in the listings for so long that servers would be believed gone, and not
-// answering either. missing are those that may become so.
-func (a *Autoscaler) absent(ctx context.Context, b proxyBook) (gone, missing map[netip.Addr]bool) {
-	gone, missing = map[netip.Addr]bool{}, map[netip.Addr]bool{}
-	fixed := a.fixedProxies()
-	there := fixed
-	if listed := a.listed.Load(); len(fixed) == 0 && listed != nil {
-		there = *listed
-	}
-	for addr, k := range b.Proxies {
-		switch {
-		case slices.ContainsFunc(there, func(p Proxy) bool { return p.PrivateIP == addr }):
-		case len(fixed) > 0:
-			gone[addr] = true
-		case k.Missing.IsZero() || age(a.Now(), k.Missing) < a.MissingAfter:
-			missing[addr] = true
-		default:
-			gone[addr] = !a.Proxies.Prober.Answers(ctx, healthcheck.Target{Name: k.Name, Address: addr})
-			missing[addr] = !gone[addr]
-		}
-	}
-	return gone, missing
-}
-
-// forgetProxies drops those that are gone, and remembers since when others are
-// missing.
-func (a *Autoscaler) forgetProxies(b *proxyBook, gone, missing map[netip.Addr]bool) (changed bool) {
-	for addr, k := range b.Proxies {
-		since := k.Missing
-		switch {
-		case gone[addr]:
-			delete(b.Proxies, addr)
-			a.event(events.ProxyGone, k.Name, "it is not configured, or not listed and does not answer")
-			changed = true
-			continue
-		case !missing[addr]:
-			k.Missing = time.Time{}
-		case since.IsZero():
-			k.Missing = a.Now()
-		}
-		if k.Missing != since {
-			b.Proxies[addr] = k
-			changed = true
-		}
-	}
-	return changed
 }

@@ -297,3 +297,19 @@ func TestProxiesAfresh(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 }
+
+// What ends a run is not hidden by a proxy that has to be told again.
+func TestGraver(t *testing.T) {
+	again, grave := fmt.Errorf("%w: rp", errUndelivered), errors.New("the lease is lost")
+	for _, test := range []struct {
+		errs    []error
+		settles bool
+	}{
+		{nil, true}, {[]error{nil, again}, true}, {[]error{again, grave, nil}, false}, {[]error{grave}, false},
+		{[]error{fmt.Errorf("%w: rp", errFloor)}, true},
+	} {
+		if err := settled(graver(test.errs)); (err == nil) != test.settles {
+			t.Errorf("%v: %v", test.errs, err)
+		}
+	}
+}

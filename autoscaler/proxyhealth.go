@@ -156,10 +156,8 @@ func (a *Autoscaler) actOnProxies(ctx context.Context, h *health) error {
 		return err
 	}
 	if !h.limits.PauseDNS {
-		errs = append(errs, settled(a.front(known, h.limits.MinPublished).withdraw(ctx, ": its server is gone", gone...)))
-		if err := a.syncProxies(ctx, h.limits.MinPublished); err != nil && !errors.Is(err, errUndelivered) && !errors.Is(err, errFloor) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, settled(a.front(known, h.limits.MinPublished).withdraw(ctx, ": its server is gone", gone...)),
+			settled(a.syncProxies(ctx, h.limits.MinPublished)))
 	}
 	if h.book, _, err = a.readBook(); err != nil {
 		return errors.Join(append(errs, err)...)
