@@ -49,7 +49,7 @@ func TestProxiesByKind(t *testing.T) {
 	}{
 		"nginx":    {"", commands{"/etc/nginx/conf.d/adt-b1.conf", "max_fails=2 fail_timeout=10s", "nginx -t", "systemctl reload-or-restart nginx", root}},
 		"haproxy":  {"kind = \"haproxy\"\n", commands{"/etc/haproxy/adt/b1.cfg", "check inter 5s ssl verify none", "haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/adt", "systemctl reload-or-restart haproxy", root}},
-		"apache":   {"kind = \"apache\"\n", commands{"/etc/apache2/conf-enabled/adt-b1.conf", "retry=10", "apachectl configtest", "systemctl reload-or-restart apache2", root}},
+		"apache":   {"kind = \"apache\"\n", commands{"/etc/apache2/conf-enabled/adt-b1.conf", "retry=10 disablereuse=on", "apachectl configtest", "systemctl reload-or-restart apache2", root}},
 		"original": {"kind = \"original\"\n", commands{root: "sudo -S -E -p ''"}},
 		"keys of its own": {"kind = \"haproxy\"\nfile = \"/etc/x.cfg\"\nserver_options = \"\"\ntest_command = \"true\"\nreload_command = \"false\"\n",
 			commands{"/etc/x.cfg", "", "true", "false", root}},

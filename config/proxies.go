@@ -55,10 +55,12 @@ func (c *Config) deriveProxies(isSet func(string) bool, from func(key, origin st
 	}
 	text("upstream", &p.Upstream, "adt-"+c.Autoscaler.Build, "of autoscaler.build")
 	text("path", &p.Path, c.Website.HeadFile, "as website.head_file")
+	// disablereuse: a webserver may close a connection that apache keeps just when
+	// the next request is sent there, and a POST is not sent twice.
 	kinds := map[string]struct{ file, options, test, reload string }{
 		"nginx":   {"/etc/nginx/conf.d/adt-%s.conf", "max_fails=2 fail_timeout=10s", "nginx -t", "systemctl reload-or-restart nginx"},
 		"haproxy": {"/etc/haproxy/adt/%s.cfg", "check inter 5s ssl verify none", "haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/adt", "systemctl reload-or-restart haproxy"},
-		"apache":  {"/etc/apache2/conf-enabled/adt-%s.conf", "retry=10", "apachectl configtest", "systemctl reload-or-restart apache2"},
+		"apache":  {"/etc/apache2/conf-enabled/adt-%s.conf", "retry=10 disablereuse=on", "apachectl configtest", "systemctl reload-or-restart apache2"},
 	}
 	kind, file := kinds[p.Kind], "" // original has none of these
 	if kind.file != "" {

@@ -111,7 +111,7 @@ SSLProxyCheckPeerExpire off
 ProxyPass "/" "balancer://adt-shop/"
 `,
 			start: "apache2 -DFOREGROUND -f %[1]s/main.conf", test: "apache2 -t -f %[1]s/main.conf", reload: "apache2 -k graceful -f %[1]s/main.conf",
-			options: "retry=10",
+			options: "retry=10 disablereuse=on",
 		},
 	}
 }
@@ -178,7 +178,8 @@ func newFront(t testing.TB, kind proxy.Kind, key ed25519.PrivateKey, cloud machi
 				<-ended
 			}
 			if t.Failed() {
-				t.Logf("%s said: %s", start[0], said.String())
+				log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+				t.Logf("%s said: %s%s", start[0], said.String(), log)
 			}
 		})
 		must(t, os.WriteFile(filepath.Join(dir, "started"), nil, 0o644))
