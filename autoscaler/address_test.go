@@ -62,7 +62,7 @@ func TestAddressesMatchExactly(t *testing.T) {
 	}
 	t.Run("Withdraw", func(t *testing.T) {
 		a, z := begin(t)
-		if err := a.withdraw(t.Context(), first.Name, first.PublicIP, a.looks()); err != nil {
+		if err := a.frontAfter(a.looks()).withdraw(t.Context(), "", whoIs(first)); err != nil {
 			t.Fatal(err)
 		}
 		if got := z.String(); got != "10.0.0.10 10.0.0.11 110.0.0.1" {
@@ -71,7 +71,8 @@ func TestAddressesMatchExactly(t *testing.T) {
 	})
 	t.Run("WithdrawForHealth", func(t *testing.T) {
 		a, z := begin(t)
-		if err := a.withdrawKnown(t.Context(), first, *newZone(strings.Fields(all)...)); err != nil {
+		known := func(context.Context) ([]provider.Record, error) { return *newZone(strings.Fields(all)...), nil }
+		if err := a.front(known, 1).withdraw(t.Context(), "", whoIs(first)); err != nil {
 			t.Fatal(err)
 		}
 		if got := z.String(); got != "10.0.0.10 10.0.0.11 110.0.0.1" {
@@ -80,7 +81,7 @@ func TestAddressesMatchExactly(t *testing.T) {
 	})
 	t.Run("WithdrawNobody", func(t *testing.T) {
 		a, z := begin(t)
-		if err := a.withdraw(t.Context(), first.Name, netip.Addr{}, a.looks()); err != nil {
+		if err := a.frontAfter(a.looks()).withdraw(t.Context(), "", who{id: first.ID, name: first.Name}); err != nil {
 			t.Fatal(err)
 		}
 		if got := z.String(); got != all {

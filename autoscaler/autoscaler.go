@@ -84,6 +84,8 @@ type Autoscaler struct {
 	Home   *rundir.Dir
 	SSH    *remote.Dialer
 	Prober *healthcheck.Prober
+	// Proxies are in front of the webservers; nil: DNS holds the webservers.
+	Proxies *Proxies
 	// UserData renders what a new webserver is given at its first boot.
 	UserData func(name, hostKeyPEM string, hostKey ssh.PublicKey) ([]byte, error)
 	// HostKey makes a server's SSH host key: the same for the same seed and name.
@@ -107,11 +109,12 @@ type Autoscaler struct {
 	IntN     func(int) int    // random numbers, for names
 	BootID   string
 
-	preview *Inventory             // of a dry run: the inventory as it would be written; nil otherwise
-	hold    atomic.Pointer[string] // why the datastore lets nothing be done in this run; nil is no such reason
-	silent  atomic.Bool            // the datastore did not answer in this run
-	board   *board                 // what Keep read; nil is to be read
-	fence   *fence                 // nil where nobody shares
+	listed  atomic.Pointer[[]Proxy] // the proxies of the last listing
+	preview *Inventory              // of a dry run: the inventory as it would be written; nil otherwise
+	hold    atomic.Pointer[string]  // why the datastore lets nothing be done in this run; nil is no such reason
+	silent  atomic.Bool             // the datastore did not answer in this run
+	board   *board                  // what Keep read; nil is to be read
+	fence   *fence                  // nil where nobody shares
 
 	admission admission
 }

@@ -383,7 +383,7 @@ func (b *builder) serve(ctx context.Context) error {
 	return b.enter(Serving, "it answers HTTPS and has its application config")
 }
 
-// publish puts the new webserver into DNS. While DNS is paused it is done
+// publish leads visitors to the new webserver. While DNS is paused it is done
 // without: the health check publishes it when the pause is lifted.
 func (b *builder) publish(ctx context.Context) error {
 	h, err := b.holds(ctx)
@@ -393,7 +393,10 @@ func (b *builder) publish(ctx context.Context) error {
 	if h.dns != "" {
 		return b.enter(InDNS, "not published, %s", h.dns)
 	}
-	if err := b.addRecord(ctx, b.ID, b.Name, b.PublicIP); err != nil {
+	switch err := b.frontAfter(b.looks).publish(ctx, who{b.ID, b.Name, b.PublicIP, b.PrivateIP}); {
+	case errors.Is(err, errUndelivered): // nothing that a build could do about it
+		return b.enter(InDNS, "%v", err)
+	case err != nil:
 		return wait("%v", err)
 	}
 	return b.enter(InDNS, "%s", b.PublicIP)
@@ -507,7 +510,8 @@ func (b *builder) raze(ctx context.Context) error {
 			}
 			return b.raze(ctx) // an operator may have changed his mind meanwhile
 		}
-		if err := b.withdraw(ctx, b.Name, s.PublicIP, b.looks); err != nil {
+		err := b.frontAfter(b.looks).withdraw(ctx, "", whoIs(s))
+		if err != nil && !(errors.Is(err, errUndelivered) && b.waitedEnough(s.PrivateIP)) {
 			return wait("%v", err)
 		}
 		if err := b.destroy(ctx, b.ID); err != nil {

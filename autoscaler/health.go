@@ -30,8 +30,10 @@ type Checked struct {
 type HealthReport struct {
 	Checked []Checked `json:"checked"`
 	Purged  []string  `json:"purged"` // DNS addresses whose server is gone
-	Held    bool      `json:"held"`   // something was due and a brake forbade it
-	Figures Figures   `json:"figures"`
+	// Proxies are those that this run judged: they are kept by who keeps shard 1.
+	Proxies []CheckedProxy `json:"proxies,omitempty"`
+	Held    bool           `json:"held"` // something was due and a brake forbade it
+	Figures Figures        `json:"figures"`
 }
 
 // health is all that a health check observed.
@@ -49,6 +51,10 @@ type health struct {
 	purge    []provider.Record
 	keep     []provider.Record // unlisted ones that stay for now
 	builds   int
+
+	proxies []Proxy
+	book    proxyBook // what is known of them
+	fronts  []CheckedProxy
 }
 
 // HealthPlan probes and judges, and changes nothing.
@@ -186,7 +192,14 @@ func (a *Autoscaler) gather(ctx context.Context, h *health) error {
 		h.members = append(h.members, s)
 		h.building[s.ID] = inBuild(s) || h.known[s.ID].Unverified
 	}
+	if err := a.gatherProxies(ctx, h); err != nil {
+		return err
+	}
 	a.sortRecords(ctx, h)
+	if a.Proxies != nil {
+		// A proxy without webservers is of no use to anybody, whatever DNS may do without.
+		h.limits.Published, h.limits.MinPublished = h.book.published(h.proxies), max(1, h.limits.MinPublished)
+	}
 	return nil
 }
 
@@ -203,6 +216,9 @@ func (a *Autoscaler) sortRecords(ctx context.Context, h *health) {
 	listed := map[netip.Addr]bool{}
 	for _, s := range h.servers {
 		listed[s.PublicIP] = true
+	}
+	for _, p := range h.proxies {
+		listed[p.PublicIP] = true
 	}
 	now := a.Now()
 	published := map[netip.Addr]bool{}
@@ -235,7 +251,12 @@ func (a *Autoscaler) sortRecords(ctx context.Context, h *health) {
 func (a *Autoscaler) probe(ctx context.Context, h *health) {
 	published := map[netip.Addr]bool{}
 	for _, r := range h.records {
-		published[r.Address] = true
+		published[r.Address] = a.Proxies == nil
+	}
+	for _, s := range h.members {
+		if a.Proxies != nil {
+			published[s.PublicIP] = h.book.Wanted[s.PrivateIP] == s.ID
+		}
 	}
 	var targets []healthcheck.Target
 	var probed []int
@@ -266,6 +287,7 @@ func (a *Autoscaler) probe(ctx context.Context, h *health) {
 		c.Rung, c.Took = members[i].Result.Rung.String(), members[i].Result.Took
 		h.verdicts[s.ID] = c
 	}
+	a.judgeProxies(ctx, h)
 }
 
 func (h *health) report() HealthReport {
@@ -278,6 +300,10 @@ func (h *health) report() HealthReport {
 	slices.SortFunc(r.Checked, func(a, b Checked) int { return strings.Compare(a.Server+a.ID, b.Server+b.ID) })
 	for _, p := range h.purge {
 		r.Purged = append(r.Purged, p.Address.String())
+	}
+	r.Proxies = h.fronts
+	for _, c := range h.fronts {
+		r.Held = r.Held || c.Brake != ""
 	}
 	return r
 }
@@ -309,6 +335,9 @@ func (a *Autoscaler) recordHealth(ctx context.Context, h *health) error {
 		return true
 	})
 	if err != nil {
+		return err
+	}
+	if err := a.recordProxies(ctx, h); err != nil {
 		return err
 	}
 	a.mirror(h)
@@ -355,25 +384,34 @@ func (a *Autoscaler) mirror(h *health) {
 	}
 }
 
+// settled leaves out what is recorded and only has to reach a proxy still.
+func settled(err error) error {
+	if errors.Is(err, errUndelivered) {
+		return nil
+	}
+	return err
+}
+
 // actOnHealth publishes, withdraws, purges and records ends, in this order: the
 // floor under DNS counts on what was published before.
 func (a *Autoscaler) actOnHealth(ctx context.Context, h *health) error {
-	published := true
-	var errs []error
+	var publish, withdraw []who
 	for _, s := range h.members {
 		if h.verdicts[s.ID].Publish {
-			if err := a.addRecord(ctx, s.ID, s.Name, s.PublicIP); err != nil {
-				published = false
-				errs = append(errs, err)
-			}
+			publish = append(publish, whoIs(s))
+		}
+		if h.verdicts[s.ID].Withdraw {
+			withdraw = append(withdraw, whoIs(s))
 		}
 	}
-	for _, s := range h.members {
-		c := h.verdicts[s.ID]
-		if c.Withdraw && published {
-			errs = append(errs, a.withdrawKnown(ctx, s, h.records))
-		}
+	var errs []error
+	known := func(context.Context) ([]provider.Record, error) { return h.records, nil }
+	f := a.front(known, h.limits.MinPublished)
+	err := settled(f.publish(ctx, publish...))
+	if err == nil {
+		err = settled(f.withdraw(ctx, ": its health check failed", withdraw...))
 	}
+	errs = append(errs, err, a.actOnProxies(ctx, h))
 	for _, r := range h.purge {
 		if err := a.removeRecord(ctx, r); err != nil {
 			a.event(events.DNSFailed, r.Address.String(), "%v", err)
@@ -389,20 +427,6 @@ func (a *Autoscaler) actOnHealth(ctx context.Context, h *health) error {
 		errs = append(errs, a.actOnVerdict(ctx, s, h))
 	}
 	return errors.Join(errs...)
-}
-
-func (a *Autoscaler) withdrawKnown(ctx context.Context, s provider.Server, records []provider.Record) error {
-	for _, r := range records {
-		if r.Address != s.PublicIP {
-			continue
-		}
-		if err := a.removeRecord(ctx, r); err != nil {
-			a.event(events.DNSFailed, s.Name, "%v", err)
-			return err
-		}
-		a.event(events.Withdrawn, s.Name, "%s: its health check failed", r.Address)
-	}
-	return nil
 }
 
 func (a *Autoscaler) actOnVerdict(ctx context.Context, s provider.Server, h *health) error {

@@ -498,7 +498,7 @@ func (a *Autoscaler) startAfresh() error {
 		}
 		a.event(events.TerminationCancel, t.Name, "another autoscaler kept its shard meanwhile; its health is checked anew")
 	}
-	for _, name := range []string{serversFile, cycleFile, backoffFile, allowFile} {
+	for _, name := range []string{serversFile, cycleFile, backoffFile, allowFile, proxiesFile} {
 		if err := a.Dir.Remove(name); err != nil {
 			return err
 		}

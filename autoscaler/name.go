@@ -57,6 +57,15 @@ func (f Fleet) Parse(name string) (Name, bool) {
 	return Name{Shard: shard}, len(rest) == 4 && strings.Trim(rest, alphabet) == ""
 }
 
+// IsProxy reports whether a name is a reverse proxy's of this fleet:
+// rp-<region>-<build>-…, the scheme of the shell toolkit, which leaves open what
+// follows. So one of a build whose name goes on behind ours passes; it does not
+// let us in, and is published only when it has.
+func (f Fleet) IsProxy(name string) bool {
+	rest, ok := strings.CutPrefix(name, "rp-"+f.Region+"-"+f.Build+"-")
+	return ok && rest != "" && strings.Trim(rest, alphabet+"-") == ""
+}
+
 const (
 	digitsOnly = "0123456789"
 	alphabet   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digitsOnly

@@ -37,6 +37,10 @@ func (a *Autoscaler) list(ctx context.Context) ([]provider.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotObserved, err)
 	}
+	if a.Proxies != nil {
+		listed := a.ProxiesIn(servers)
+		a.listed.Store(&listed)
+	}
 	seen := map[string]bool{}
 	return slices.DeleteFunc(servers, func(s provider.Server) bool {
 		_, ok := a.Fleet.Parse(s.Name)
@@ -232,6 +236,9 @@ func (a *Autoscaler) doubtsFirstTime(ctx context.Context, servers []provider.Ser
 	for _, s := range servers {
 		listed[s.PublicIP] = true
 	}
+	for _, p := range a.proxiesOf(proxyBook{}) {
+		listed[p.PublicIP] = true
+	}
 	var unlisted []Known
 	for _, r := range records {
 		if !listed[r.Address] {
@@ -306,6 +313,7 @@ type State struct {
 	Protected    map[string]bool  // by name
 	LastProfile  *Profile         // as the datastore said it last; nil is none, or that it never said any
 	LastSeen     time.Time        // when that was; zero is never
+	Proxies      []KnownProxy     // in the order of their addresses
 }
 
 // Recall reads the state without asking anybody.
@@ -323,8 +331,12 @@ func (a *Autoscaler) Recall(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	var last lastKnown
-	_, err = a.Dir.Read(storeFile, &last)
+	if _, err := a.Dir.Read(storeFile, &last); err != nil {
+		return s, err
+	}
 	s.LastProfile, s.LastSeen = last.Profile, last.Seen
+	b, _, err := a.readBook()
+	s.Proxies = b.sorted()
 	return s, err
 }
 

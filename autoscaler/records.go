@@ -23,6 +23,7 @@ const (
 	hostKeySeed = "hostkey.json"
 	storeFile   = "store.json"
 	selfFile    = "addresses.json"
+	proxiesFile = "proxies.json"
 )
 
 // Phase is how far a build or a termination has come.

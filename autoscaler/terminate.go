@@ -148,10 +148,17 @@ func (e *ender) enter(p Phase, format string, args ...any) error {
 }
 
 func (e *ender) leaveDNS(ctx context.Context) error {
-	if err := e.withdraw(ctx, e.Name, e.PublicIP, e.looks); err != nil {
-		return err
+	err := e.frontAfter(e.looks).withdraw(ctx, "", who{e.ID, e.Name, e.PublicIP, e.PrivateIP})
+	switch {
+	case err == nil && e.Proxies == nil:
+		return e.enter(Draining, "out of DNS")
+	case err == nil:
+		return e.enter(Draining, "out of every proxy")
+	case errors.Is(err, errUndelivered) && e.waitedEnough(e.PrivateIP):
+		e.event(events.ProxyOverdue, e.Name, "%v", err)
+		return e.enter(Draining, "after %s, although %v", e.Proxies.RemovalDeadline, err)
 	}
-	return e.enter(Draining, "out of DNS")
+	return wait("%v", err)
 }
 
 // drain lets clients go that still hold the address. One that fails its checks
@@ -272,29 +279,6 @@ func (a *Autoscaler) addRecord(ctx context.Context, id, name string, address net
 		a.event(events.Published, name, "%s", address)
 		return nil
 	})
-}
-
-// withdraw takes a webserver's address out of DNS.
-func (a *Autoscaler) withdraw(ctx context.Context, name string, address netip.Addr, l *looks) error {
-	if !address.IsValid() {
-		return nil
-	}
-	records, _, err := l.records.since(ctx, a.Now())
-	if err != nil {
-		a.event(events.DNSFailed, name, "%v", err)
-		return wait("%v", err)
-	}
-	for _, r := range records {
-		if r.Address != address {
-			continue
-		}
-		if err := a.removeRecord(ctx, r); err != nil {
-			a.event(events.DNSFailed, name, "%v", err)
-			return wait("%v", err)
-		}
-		a.event(events.Withdrawn, name, "%s", address)
-	}
-	return nil
 }
 
 func (a *Autoscaler) removeRecord(ctx context.Context, r provider.Record) error {

@@ -105,7 +105,7 @@ func examine(ctx context.Context, h *host, c *cli.Context) []finding {
 		return append([]finding{wrong("configuration", "put that right first (adt config example explains every key)", "%v", err)}, examineCron(h), examineCrontab(ctx, h, &config.Config{}))
 	}
 	all := []finding{fine("configuration", "%s", cfg.Path), examineKey(cfg), examineUserData(cfg)}
-	all = append(all, examineVendors(ctx, cfg)...)
+	all = append(all, examineVendors(ctx, h, cfg)...)
 	all = append(all, examineDatabase(ctx, cfg)...)
 	all = append(all, examineStore(ctx, cfg, c.Bool("fix"))...)
 	all = append(all, examineFolder("runtime", cfg.RuntimeDir()), examineFolder("logs", cfg.LogDir()), examineDisk(cfg.Home), examineClock())
@@ -153,7 +153,7 @@ func examineUserData(cfg *config.Config) finding {
 // doctorPatience bounds what is asked of one vendor.
 const doctorPatience = 30 * time.Second
 
-func examineVendors(ctx context.Context, cfg *config.Config) []finding {
+func examineVendors(ctx context.Context, h *host, cfg *config.Config) []finding {
 	if cfg.Provider.Servers == "local" && missing(cfg.Local.Path) {
 		return []finding{fine("servers", "a local cloud, made on its first use in %s", cfg.Local.Path)}
 	}
@@ -177,7 +177,8 @@ func examineVendors(ctx context.Context, cfg *config.Config) []finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
 	defer cancel()
-	if listed, err := servers.List(ctx); err != nil {
+	listed, err := servers.List(ctx)
+	if err != nil {
 		all = append(all, wrong("servers", "see the lines above, or the provider's status page", "%v", err))
 	} else {
 		fleet, own := fleetOf(cfg), 0
@@ -193,7 +194,7 @@ func examineVendors(ctx context.Context, cfg *config.Config) []finding {
 	} else {
 		all = append(all, fine("DNS", "%s has %d A records", cfg.Website.URL, len(records)))
 	}
-	return all
+	return append(all, examineProxies(ctx, h, cfg, listed)...)
 }
 
 func missing(path string) bool {

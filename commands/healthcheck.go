@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"adt/autoscaler"
+	"adt/healthcheck"
 )
 
 func healthcheckCommand(h *host) *cli.Command {
@@ -51,7 +52,7 @@ func runHealthcheck(h *host, c *cli.Context) error {
 	case c.Bool("json"):
 		err = printJSON(h.env.Stdout, report)
 	case c.Bool("dry-run") || terminal(h.env.Stdout):
-		err = printVerdicts(h.env.Stdout, report)
+		err = printVerdicts(h.env.Stdout, report, s.Proxies != nil)
 	}
 	if err == nil && report.Held {
 		return errHeldBack
@@ -59,19 +60,33 @@ func runHealthcheck(h *host, c *cli.Context) error {
 	return err
 }
 
-func printVerdicts(w io.Writer, r autoscaler.HealthReport) error {
+// public heads the column that says whether visitors come to a webserver.
+func public(proxies bool) string {
+	if proxies {
+		return "IN PROXIES"
+	}
+	return "IN DNS"
+}
+
+func printVerdicts(w io.Writer, r autoscaler.HealthReport, proxies bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WEBSERVER\tVERDICT\tSTRIKES\tIN DNS\tTOOK\tACTION\tWHY")
+	fmt.Fprintf(t, "WEBSERVER\tVERDICT\tSTRIKES\t%s\tTOOK\tACTION\tWHY\n", public(proxies))
 	for _, c := range r.Checked {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.Server, c.State, c.Strikes, yesNo(c.Published), c.Took.Round(time.Millisecond), verdictAction(c), c.Why)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.Server, c.State, c.Strikes, yesNo(c.Published), c.Took.Round(time.Millisecond), verdictAction(c.Verdict), c.Why)
 	}
 	for _, address := range r.Purged {
 		fmt.Fprintf(t, "%s\tgone\t\tyes\t\tpurge\tno server has this address\n", address)
 	}
+	if len(r.Proxies) > 0 {
+		fmt.Fprintln(t, "\nPROXY\tVERDICT\tSTRIKES\tIN DNS\tTOOK\tACTION\tWHY")
+	}
+	for _, c := range r.Proxies {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.Name, c.State, c.Strikes, yesNo(c.Published), c.Took.Round(time.Millisecond), verdictAction(c.Verdict), c.Why)
+	}
 	return t.Flush()
 }
 
-func verdictAction(c autoscaler.Checked) string {
+func verdictAction(c healthcheck.Verdict) string {
 	var do []string
 	if c.Publish {
 		do = append(do, "publish")

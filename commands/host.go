@@ -25,6 +25,7 @@ import (
 	"adt/healthcheck"
 	"adt/lock"
 	"adt/provider"
+	"adt/proxy"
 	"adt/remote"
 	"adt/rundir"
 )
@@ -219,6 +220,7 @@ func (h *host) assemble(cfg *config.Config, runtime string, record func(events.R
 	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 	render := sync.OnceValues(func() (renderer, error) { return userData(cfg, authorized) })
 	a := &autoscaler.Autoscaler{
+		Proxies:  h.proxies(cfg, dialer),
 		Settings: h.settings(cfg),
 		Servers:  stepServers{servers, h.step, h.run.called},
 		DNS:      stepDNS{dns, h.step, h.run.called},
@@ -256,6 +258,38 @@ func databases(servers provider.Servers, fleet autoscaler.Fleet) func(context.Co
 		return nil
 	}
 	return func(ctx context.Context) ([]provider.Server, error) { return finder.Find(ctx, fleet.DatabaseName) }
+}
+
+// proxies are the reverse proxies, logged in to as webservers are; their host keys
+// are this machine's to know, also where it keeps another autoscaler's webservers.
+func (h *host) proxies(cfg *config.Config, webservers *remote.Dialer) *autoscaler.Proxies {
+	c := cfg.Proxies
+	if !c.Enabled {
+		return nil
+	}
+	dialer := &remote.Dialer{
+		User: webservers.User, Port: webservers.Port, Signer: webservers.Signer, SharedHostKey: webservers.SharedHostKey,
+		KnownHosts:     filepath.Join(cfg.RuntimeDir(), "known_hosts"),
+		ConnectTimeout: webservers.ConnectTimeout, CommandTimeout: webservers.CommandTimeout, DialContext: webservers.DialContext,
+	}
+	x := &autoscaler.Proxies{
+		Settings: proxy.Settings{
+			Kind: proxy.Kind(c.Kind), Upstream: c.Upstream, File: c.File, Port: cfg.HTTPS.Port, Options: c.ServerOptions,
+			TestCommand: c.TestCommand, ReloadCommand: c.ReloadCommand, AddCommand: c.AddCommand, RemoveCommand: c.RemoveCommand,
+			RootCommand: c.RootCommand,
+		},
+		SSH: dialer,
+		Prober: &healthcheck.Prober{
+			SSH: dialer, HTTPSPort: cfg.HTTPS.Port, Host: cfg.Website.URL, HeadPath: c.Path, AcceptStatus: c.AcceptStatus,
+			Deadline: cfg.HealthCheck.Deadline.Std(), DialContext: dialer.DialContext,
+		},
+		Count: c.Count, Strikes: c.Strikes, MinPublished: c.MinPublished,
+		Recheck: c.Recheck.Std(), RemovalDeadline: c.RemovalDeadline.Std(), Step: h.step,
+	}
+	for _, pair := range c.ProxyAddresses() {
+		x.Fixed = append(x.Fixed, autoscaler.Proxy{Name: pair[0].String(), PublicIP: pair[0], PrivateIP: pair[1]})
+	}
+	return x
 }
 
 // hostKeys makes the SSH host keys of new webservers.

@@ -49,7 +49,8 @@ type status struct {
 	Quota       *int                        `json:"quota"`              // API requests left in this hour; null when the vendor does not count them
 	Database    *autoscaler.Admitted        `json:"database,omitempty"` // its allow list, as last known; null where there is none
 	Servers     []serverRow                 `json:"servers"`
-	Errors      []string                    `json:"errors,omitempty"` // what could not be asked
+	Proxies     []proxyRow                  `json:"proxies,omitempty"` // reverse proxies
+	Errors      []string                    `json:"errors,omitempty"`  // what could not be asked
 }
 
 // counts is the whole fleet in numbers.
@@ -156,6 +157,7 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 	if err != nil {
 		fault(err)
 	}
+	st.Proxies = proxyRows(s.ProxiesIn(servers), state.Proxies, inDNS)
 	var members []provider.Server
 	for _, srv := range servers {
 		n, ok := s.Fleet.Parse(srv.Name)
@@ -164,20 +166,24 @@ func readStatus(ctx context.Context, s *site) (status, error) {
 		}
 		members = append(members, srv)
 		k := state.Known[srv.ID]
+		isPublic := inDNS[srv.PublicIP] || holds(state.Proxies, srv.PrivateIP)
 		st.Servers = append(st.Servers, serverRow{
-			Name: srv.Name, ID: srv.ID, Shard: n.Shard, State: k.State, PublicIP: srv.PublicIP, Published: inDNS[srv.PublicIP],
+			Name: srv.Name, ID: srv.ID, Shard: n.Shard, State: k.State, PublicIP: srv.PublicIP, Published: isPublic,
 			Strikes: k.Strikes, Protected: state.Protected[srv.Name], Created: srv.Created, Detail: k.Detail,
 		})
 		st.Fleet.Provisioned++
 		if n.Initial {
 			st.Fleet.Initial++
 		}
-		if inDNS[srv.PublicIP] {
+		if isPublic {
 			st.Fleet.Published++
 		}
 		if k.Strikes > 0 {
 			st.Fleet.Failing++
 		}
+	}
+	if s.Proxies != nil {
+		st.Fleet.Published = reached(state.Proxies)
 	}
 	st.Cost = costOf(members)
 	if left, known := quotaLeft(s.Servers); known {
@@ -358,11 +364,11 @@ func printStatus(w io.Writer, s *site, st status) error {
 	for _, e := range st.Errors {
 		fmt.Fprintf(w, "NOT ASKED: %s\n", e)
 	}
-	if len(st.Servers) == 0 {
-		return nil
+	if err := printProxies(w, st.Proxies); err != nil || len(st.Servers) == 0 {
+		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nWEBSERVER\tAUTOSCALER\tSTATE\tADDRESS\tIN DNS\tSTRIKES\tAGE\tDETAIL")
+	fmt.Fprintf(t, "\nWEBSERVER\tAUTOSCALER\tSTATE\tADDRESS\t%s\tSTRIKES\tAGE\tDETAIL\n", public(s.Proxies != nil))
 	for _, r := range st.Servers {
 		address, state := "-", r.State
 		if r.PublicIP.IsValid() {
@@ -374,7 +380,7 @@ func printStatus(w io.Writer, s *site, st status) error {
 		if r.Protected {
 			state += " (protected)"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.Shard, state, address, yesNo(r.Published), r.Strikes,
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.Shard, state, address, visited(s, r), r.Strikes,
 			time.Since(r.Created).Round(time.Second), r.Detail)
 	}
 	return t.Flush()

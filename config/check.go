@@ -64,6 +64,7 @@ func (c *Config) derive(isSet func(string) bool, hostname string, p *problems) {
 			from("firewall.ssh_port", "default")
 		}
 	}
+	c.deriveProxies(isSet, from)
 	if !isSet("reboot.command") {
 		c.Reboot.Command = []string{"/usr/sbin/shutdown", "-r", "now"}
 		if local {
@@ -236,6 +237,13 @@ func checkForm(form, v string) error {
 		return err
 	case "range":
 		return checkRange(v)
+	case "addresspair":
+		_, _, err := addressPair(v)
+		return err
+	case "options": // goes into a line of somebody else's configuration
+		if !oneLine || strings.ContainsAny(v, "{};#\"'\\") {
+			return fmt.Errorf("must be words without quotes, braces, ; and #, is %s", describe(v))
+		}
 	case "command", "argument":
 		if !oneLine {
 			return fmt.Errorf("must be on one line, is %s", describe(v))
@@ -306,6 +314,7 @@ func (c *Config) checkTogether(p *problems) {
 	c.checkMetrics(p)
 	c.checkHeartbeat(p)
 	c.checkNotify(p)
+	c.checkProxies(p)
 	atMost := func(key string, d Duration, limitKey string, limit Duration) {
 		if p.sound(key, limitKey) && d > limit {
 			p.add(key, "must be at most %s (%s), is %s", limitKey, limit, d)

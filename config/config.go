@@ -34,6 +34,7 @@ type Config struct {
 	Build        Build        `toml:"build" doc:"A webserver's way from a name to the public."`
 	Scale        Scale        `toml:"scale" doc:"One run of adt scale."`
 	HealthCheck  HealthCheck  `toml:"healthcheck" doc:"When a webserver is taken to be sick, and what may be done about it in one run."`
+	Proxies      Proxies      `toml:"proxies" doc:"Reverse proxies in front of the webservers; adt neither makes nor destroys them."`
 	Reboot       Reboot       `toml:"reboot" doc:"What adt reboot-if-done does after a cycle."`
 	Metrics      Metrics      `toml:"metrics" doc:"Figures for Prometheus, of the fleet and of adt itself."`
 	Heartbeat    Heartbeat    `toml:"heartbeat" doc:"Monitors of cron jobs, which raise the alarm when they hear nothing."`
@@ -287,6 +288,7 @@ func defaults() Config {
 			OnlineMarkers: []string{"runtime/AUTOSCALED_WEBSERVER_ONLINE", "runtime/INITIAL_BUILD_WEBSERVER_ONLINE"},
 			AcceptStatus:  []int{200, 301, 302, 303},
 		},
+		Proxies:      defaultProxies(),
 		Reboot:       Reboot{CycleLimit: 35 * minute},
 		Heartbeat:    Heartbeat{Style: "path", Timeout: 5 * second},
 		Cron:         Cron{User: "root"},

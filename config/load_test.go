@@ -90,6 +90,10 @@ func expected(m *machine) Config {
 	want.Notify.Mail.Port = 587
 	want.PostMortem.Files = []string{"logs/cloud-init-output.log", "logs/webserver-error.log"}
 	want.Firewall.SSHPort = 22
+	want.Proxies.Upstream, want.Proxies.File = "adt-b1", "/etc/nginx/conf.d/adt-b1.conf"
+	want.Proxies.ServerOptions, want.Proxies.Path = "max_fails=2 fail_timeout=10s", "index.html"
+	want.Proxies.TestCommand, want.Proxies.ReloadCommand = "nginx -t", "systemctl reload-or-restart nginx"
+	want.Proxies.RootCommand = "sudo -S -p ''"
 	want.Path, want.Home = filepath.Join(m.home, "adt.toml"), m.home
 	return want
 }
@@ -141,6 +145,7 @@ command = ["reboot"]
 	want := expected(m)
 	want.Autoscaler = Autoscaler{Number: 2, Count: 3, Region: "ch-gva-2", Build: "test-gb", User: "Xagile.1", MaxWebservers: 20, CountInitial: true, Production: true}
 	want.DigitalOcean.SSHKey = "AGILE_TOOLKIT_PUBLIC_KEY-test-gb"
+	want.Proxies.Upstream, want.Proxies.File = "adt-test-gb", "/etc/nginx/conf.d/adt-test-gb.conf"
 	want.Website.TTL = Duration(2 * time.Minute)
 	want.Local.Path, want.Local.Token, want.Local.SSHPort = "/srv/cloud", NewSecret("from a file"), 3333
 	want.Datastore.Path = filepath.Join(m.home, "store")
@@ -189,8 +194,8 @@ func TestFaults(t *testing.T) {
 		"unknown, near miss":     {with("[scale]\nbuget = \"1s\"\n"), []string{":7: scale.buget: unknown key; did you mean scale.budget?"}},
 		"unknown, dashes":        {with("[scale]\nMissing-After = \"1s\"\n"), []string{":7: scale.Missing-After: unknown key; did you mean scale.missing_after?"}},
 		"unknown, case":          {with("[scale]\nBudget = \"1s\"\n"), []string{":7: scale.Budget: unknown key; did you mean scale.budget?"}},
-		"unknown, other table":   {with("[scale]\nstrikes = 1\n"), []string{":7: scale.strikes: unknown key; did you mean healthcheck.strikes?"}},
 		"unknown, other tables":  {with("[datastore]\ndeadline = \"1s\"\n"), []string{":7: datastore.deadline: unknown key; did you mean build.deadline or healthcheck.deadline or postmortem.deadline?"}},
+		"unknown, other table":   {with("[scale]\nstrikes = 1\n"), []string{":7: scale.strikes: unknown key; did you mean healthcheck.strikes or proxies.strikes?"}},
 		"unknown table":          {with("[helthcheck]\nstrikes = 1\n"), []string{":6: helthcheck: unknown key; did you mean healthcheck?"}},
 		"unknown inner table":    {with("[build.phases]\n"), []string{":6: build.phases: unknown key; did you mean build.phase?"}},
 		"unknown outer table":    {with("[phase]\n"), []string{":6: phase: unknown key; did you mean build.phase?"}},
@@ -252,17 +257,25 @@ func TestFaults(t *testing.T) {
 		"path of another":   {with("[local]\npath = \"~root/x\"\n"), []string{":7: local.path: begins with ~ of another user: write the whole path or ~/"}},
 		"path with NUL":     {with("[local]\npath = \"x\\u0000\"\n"), []string{":7: local.path: must not hold a NUL byte"}},
 
-		"number over count":    {"[autoscaler]\nnumber = 3\ncount = 2\n" + strings.TrimPrefix(required, "[autoscaler]\n"), []string{":3: autoscaler.count: must be at least 3, as this is autoscaler 3 (line 2), is 2"}},
-		"names too long":       {edit(`"b1"`, `"`+strings.Repeat("b", 50)+`"`) + "[ssh]\nkey = \"~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_b1\"\n", []string{":3: autoscaler.build: and the region must be 10 characters shorter together: server names have at most 63"}},
-		"ttl not whole":        {with("ttl = \"1500ms\"\n"), []string{":6: website.ttl: must be whole seconds, is 1.5s"}},
-		"equal ports":          {with("[local]\nhttps_port = 2222\n"), []string{":7: local.https_port: must not be local.ssh_port, is 2222 as well"}},
-		"bad port, once":       {with("[local]\nhttps_port = 0\n"), []string{":7: local.https_port: must be 1 to 65535, is 0"}},
-		"other SSH port":       {with("[ssh]\nport = 22\n"), []string{":7: ssh.port: must be local.ssh_port (2222) for local servers, is 22; leave it out"}},
-		"other HTTPS port":     {with("[https]\nport = 443\n"), []string{":7: https.port: must be local.https_port (8443) for local servers, is 443; leave it out"}},
-		"phase over deadline":  {with("[build.phase]\nready = \"31m\"\n"), []string{":7: build.phase.ready: must be at most build.deadline (30m), is 31m"}},
-		"poll over deadline":   {with("[build]\npoll = \"31m\"\n"), []string{":7: build.poll: must be at most build.deadline (30m), is 31m"}},
-		"settle over phase":    {with("[build]\nsettle = \"6m\"\n"), []string{":7: build.settle: must be at most build.phase.created (5m), is 6m"}},
-		"cycle limit too low":  {with("[reboot]\ncycle_limit = \"30m\"\n"), []string{":7: reboot.cycle_limit: must be longer than build.deadline (30m), is 30m"}},
+		"number over count":   {"[autoscaler]\nnumber = 3\ncount = 2\n" + strings.TrimPrefix(required, "[autoscaler]\n"), []string{":3: autoscaler.count: must be at least 3, as this is autoscaler 3 (line 2), is 2"}},
+		"names too long":      {edit(`"b1"`, `"`+strings.Repeat("b", 50)+`"`) + "[ssh]\nkey = \"~/.ssh/id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_b1\"\n", []string{":3: autoscaler.build: and the region must be 10 characters shorter together: server names have at most 63"}},
+		"ttl not whole":       {with("ttl = \"1500ms\"\n"), []string{":6: website.ttl: must be whole seconds, is 1.5s"}},
+		"equal ports":         {with("[local]\nhttps_port = 2222\n"), []string{":7: local.https_port: must not be local.ssh_port, is 2222 as well"}},
+		"bad port, once":      {with("[local]\nhttps_port = 0\n"), []string{":7: local.https_port: must be 1 to 65535, is 0"}},
+		"other SSH port":      {with("[ssh]\nport = 22\n"), []string{":7: ssh.port: must be local.ssh_port (2222) for local servers, is 22; leave it out"}},
+		"other HTTPS port":    {with("[https]\nport = 443\n"), []string{":7: https.port: must be local.https_port (8443) for local servers, is 443; leave it out"}},
+		"phase over deadline": {with("[build.phase]\nready = \"31m\"\n"), []string{":7: build.phase.ready: must be at most build.deadline (30m), is 31m"}},
+		"poll over deadline":  {with("[build]\npoll = \"31m\"\n"), []string{":7: build.poll: must be at most build.deadline (30m), is 31m"}},
+		"settle over phase":   {with("[build]\nsettle = \"6m\"\n"), []string{":7: build.settle: must be at most build.phase.created (5m), is 6m"}},
+		"cycle limit too low": {with("[reboot]\ncycle_limit = \"30m\"\n"), []string{":7: reboot.cycle_limit: must be longer than build.deadline (30m), is 30m"}},
+		"proxies, addresses": {with("[proxies]\naddresses = [\"192.0.2.1 10.0.0.1\", \"192.0.2.1 10.0.0.1 x\", \"fe80::1%;evil\"]\n"), []string{
+			":7: proxies.addresses: entry 2: must be \"PUBLIC PRIVATE\" or one address, is \"192.0.2.1 10.0.0.1 x\""}},
+		"proxies, a zone":      {with("[proxies]\naddresses = [\"fe80::1%;evil\"]\n"), []string{":7: proxies.addresses: entry 1: must be IP addresses, is \"fe80::1%;evil\""}},
+		"proxies, options":     {with("[proxies]\nserver_options = \"down; } evil {\"\n"), []string{":7: proxies.server_options: must be words without quotes, braces, ; and #, is \"down; } evil {\""}},
+		"proxies, kind":        {with("[proxies]\nkind = \"squid\"\n"), []string{":7: proxies.kind: must be nginx or haproxy or apache or original, is \"squid\""}},
+		"proxies, count":       {with("[proxies]\nenabled = true\naddresses = [\"10.0.0.1\"]\ncount = 2\n"), []string{":9: proxies.count: is 2, and proxies.addresses names 1"}},
+		"proxies, floor":       {with("[proxies]\nenabled = true\ncount = 1\nmin_published = 2\n"), []string{":9: proxies.min_published: must be at most proxies.count (1), is 2"}},
+		"proxies, no floor":    {with("[proxies]\nmin_published = 0\n"), []string{":7: proxies.min_published: must be 1 to 20, is 0"}},
 		"deadline over limits": {with("[build]\ndeadline = \"1h\"\n"), []string{": reboot.cycle_limit: must be longer than build.deadline (1h), is 35m"}},
 
 		"syntax":               {with("x = = 1\n"), []string{":6: not valid TOML: expected value but found '=' instead (at website.x)"}},

@@ -96,7 +96,7 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 		return Imported{}, fmt.Errorf("there is no %s", OriginalSettings)
 	}
 	im.read(text)
-	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines, im.store, im.mail} {
+	for _, step := range []func() error{im.fleet, im.servers, im.dns, im.machines, im.store, im.mail, im.proxies} {
 		if err := step(); err != nil {
 			return Imported{}, err
 		}
@@ -502,6 +502,26 @@ func (im *importer) hashed(l line) {
 	im.note(note)
 }
 
+// proxies are those of the original, which its two scripts change.
+func (im *importer) proxies() error {
+	l, ok := im.find("NOREVERSEPROXY")
+	if !ok {
+		return nil
+	}
+	n, err := strconv.Atoi(l.value)
+	switch {
+	case err != nil || n < 0 || n > 5:
+		return l.wrong("must be a number from 0 to 5")
+	case n == 0:
+		im.lines = append(im.lines, l)
+		return nil
+	}
+	im.take(l, "proxies", "count", n)
+	im.choose("proxies", "enabled", true, "NOREVERSEPROXY says that there are some")
+	im.choose("proxies", "kind", "original", "the original's two scripts on them add and remove webservers")
+	return nil
+}
+
 // leave notes all lines that nothing was made of.
 func (im *importer) leave() {
 	for _, l := range im.lines {
@@ -518,7 +538,7 @@ func whyLeft(l line) string {
 		{"S3", "an S3 datastore needs S3HOSTBASE, S3ACCESSKEY and S3SECRETKEY"},
 		{"DATASTORE", "adt needs no tool for S3"},
 		{"DB DATABASE", "adt makes no database; the allow list of a managed one is the section [database]"},
-		{"NOREVERSEPROXY", "reverse proxies are not part of adt yet"},
+		{"NOREVERSEPROXY", "there are no reverse proxies"},
 		{"MULTIREGION PRIMARYREGION", "where a managed database is shared by regions, database.multi_region says so"},
 		{"MYIP MYPUBLICIP ASIP BUILDMACHINE", "adt does not need it"},
 		{"KEYID", "adt finds the key by its name, digitalocean.ssh_key"},

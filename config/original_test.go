@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,22 @@ func TestImportStore(t *testing.T) {
 	}
 	if c, _ := imported(t, settingsOf); c.Datastore.Driver != "file" {
 		t.Errorf("half of the settings: %+v", c.Datastore)
+	}
+}
+
+func TestImportProxies(t *testing.T) {
+	c, _ := imported(t, settingsOf+"NOREVERSEPROXY:2\n")
+	if p := c.Proxies; !p.Enabled || p.Kind != "original" || p.Count != 2 || p.AddCommand != originalAddIP {
+		t.Errorf("%+v", p)
+	}
+	c, in := imported(t, settingsOf+"NOREVERSEPROXY:0\n")
+	if c.Proxies.Enabled {
+		t.Error("there are none")
+	}
+	if n := in.Notes[slices.IndexFunc(in.Notes, func(n Note) bool { return n.Key == "NOREVERSEPROXY" })]; n.Verdict != Left || n.Why != "there are no reverse proxies" {
+		t.Errorf("%+v", n)
+	}
+	if _, err := ImportOriginal(Original{Files: map[string][]byte{OriginalSettings: []byte(settingsOf + "NOREVERSEPROXY:many\n")}}, "s"); err == nil || !strings.Contains(err.Error(), "NOREVERSEPROXY:many: must be a number from 0 to 5") {
+		t.Error(err)
 	}
 }

@@ -39,3 +39,29 @@ func TestApplicationTellsItsConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestProxiesByKind(t *testing.T) {
+	type commands struct{ file, options, test, reload, root string }
+	const root = "sudo -S -p ''"
+	for name, test := range map[string]struct {
+		text string
+		want commands
+	}{
+		"nginx":    {"", commands{"/etc/nginx/conf.d/adt-b1.conf", "max_fails=2 fail_timeout=10s", "nginx -t", "systemctl reload-or-restart nginx", root}},
+		"haproxy":  {"kind = \"haproxy\"\n", commands{"/etc/haproxy/adt/b1.cfg", "check inter 5s ssl verify none", "haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/adt", "systemctl reload-or-restart haproxy", root}},
+		"apache":   {"kind = \"apache\"\n", commands{"/etc/apache2/conf-enabled/adt-b1.conf", "retry=10 disablereuse=on", "apachectl configtest", "systemctl reload-or-restart apache2", root}},
+		"original": {"kind = \"original\"\n", commands{root: "sudo -S -E -p ''"}},
+		"keys of its own": {"kind = \"haproxy\"\nfile = \"/etc/x.cfg\"\nserver_options = \"\"\ntest_command = \"true\"\nreload_command = \"false\"\n",
+			commands{"/etc/x.cfg", "", "true", "false", root}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newMachine(t).mustLoad(t, with("[proxies]\n"+test.text)).Proxies
+			if got := (commands{x.File, x.ServerOptions, x.TestCommand, x.ReloadCommand, x.RootCommand}); got != test.want {
+				t.Errorf("got %+v\nwant %+v", got, test.want)
+			}
+			if x.Upstream != "adt-b1" || x.Path != "index.html" || x.Enabled {
+				t.Errorf("%+v", x)
+			}
+		})
+	}
+}

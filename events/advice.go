@@ -125,5 +125,15 @@ func Advice() map[Reason]string {
 		SSHAuditFailed:     "Run it as root, from root's crontab; the event says which record could not be read.",
 		PermissionsWrong:   "`adt permissions` lists them, `adt permissions --fix` puts them right. Whoever could read a secret may have: think of a new one.",
 		PermissionsFixed:   "Nothing.",
+
+		ProxyUpdated:     "Nothing.",
+		ProxyRefused:     "The event has the first line of the proxy's own test. If it is about a file of yours, mend that: it is in the way of every change. `adt doctor` runs the test again.",
+		ProxyUnreachable: "Is the proxy up, does sshd answer there, and is its host key known (`adt doctor`)? Webservers that it may still have are not destroyed meanwhile.",
+		ProxyOverdue:     "Its visitors may have met an error. See why the proxy could not be told: PROXY_REFUSED or PROXY_UNREACHABLE before it.",
+		ProxyFailing:     "Nothing for one. When it goes on, look at the proxy's web server and its error log.",
+		ProxyDown:        "Look at the proxy: visitors reach the others alone. adt neither makes nor destroys proxies; it is back in DNS when it passes its check.",
+		ProxyUp:          "Nothing.",
+		ProxyMissing:     "Was one deleted, or renamed? Build it again, or lower `proxies.count`.",
+		ProxyGone:        "Nothing, if you took it away.",
 	}
 }

@@ -85,6 +85,19 @@ const (
 	DatabaseFailed    Reason = "DATABASE_FAILED"
 )
 
+// Reverse proxies.
+const (
+	ProxyUpdated     Reason = "PROXY_UPDATED"
+	ProxyRefused     Reason = "PROXY_REFUSED"
+	ProxyUnreachable Reason = "PROXY_UNREACHABLE"
+	ProxyOverdue     Reason = "PROXY_OVERDUE"
+	ProxyFailing     Reason = "PROXY_FAILING"
+	ProxyDown        Reason = "PROXY_DOWN"
+	ProxyUp          Reason = "PROXY_UP"
+	ProxyMissing     Reason = "PROXY_MISSING"
+	ProxyGone        Reason = "PROXY_GONE"
+)
+
 // Brakes and faults.
 const (
 	BrakeSelfCheck     Reason = "BRAKE_SELF_CHECK"
@@ -208,8 +221,8 @@ func Meanings() []Meaning {
 		{Maximum, Warn, "more webservers are wanted than `autoscaler.max_webservers` allows"},
 		{ServerHealthy, Info, "a webserver passed all checks for the first time, or again after strikes"},
 		{Strike, Warn, "a webserver failed its health check"},
-		{Published, Info, "an address was added to DNS"},
-		{Withdrawn, Info, "an address was taken out of DNS"},
+		{Published, Info, "an address was added to DNS, or a webserver to what the proxies shall have"},
+		{Withdrawn, Info, "an address was taken out of DNS, or a webserver out of what the proxies shall have"},
 		{RecordPurged, Info, "a DNS record whose server is gone was removed"},
 		{RecordHeld, Warn, "a DNS record belongs to no listed server; it is kept until that is certain"},
 		{TerminationStart, Info, "it was decided to terminate a webserver, and why"},
@@ -227,6 +240,15 @@ func Meanings() []Meaning {
 		{DatabaseRepaired, Warn, "somebody had taken an address that is needed off the managed database's allow list; it was added again"},
 		{DatabaseLast, Info, "the last entry of the managed database's allow list stays, though nobody needs it: an empty list would let everybody in"},
 		{DatabaseFailed, Warn, "the managed database's allow list could not be read or written: new webservers wait for it, all else goes on"},
+		{ProxyUpdated, Info, "a reverse proxy uses a changed list of webservers"},
+		{ProxyRefused, Error, "a reverse proxy's configuration test or reload failed with the changed list; it goes on with the one before, and is told again"},
+		{ProxyUnreachable, Warn, "a reverse proxy could not be logged in to or gave no answer; it is told again"},
+		{ProxyOverdue, Error, "a reverse proxy may still have a webserver after `proxies.removal_deadline`; the webserver is terminated all the same"},
+		{ProxyFailing, Warn, "a reverse proxy failed its health check"},
+		{ProxyDown, Error, "a reverse proxy was taken out of DNS"},
+		{ProxyUp, Info, "a reverse proxy passed its check for the first time, or again after strikes"},
+		{ProxyMissing, Warn, "fewer reverse proxies are known than there should be (`proxies.count`)"},
+		{ProxyGone, Warn, "a reverse proxy is not configured any more, or was missing from the listing for `scale.missing_after` and did not answer: it is told nothing any more"},
 		{BrakeSelfCheck, Warn, "too many webservers failed at once: the fault is taken to be on this side, nothing is withdrawn or terminated"},
 		{BrakeNoWitness, Warn, "no webserver passed in this run, so nothing shows that this side's network works: a replacement is built before anything is terminated"},
 		{BrakeFloor, Warn, "DNS would hold fewer than `healthcheck.min_published` webservers: the best of the failing ones stays until a replacement serves"},

@@ -65,6 +65,8 @@ type Limits struct {
 	SelfCheckMin     int           // at least so many of them: our own fault
 	BudgetPercent    int           // of the members, terminations per run; at least 1
 	MinPublished     int           // addresses that stay in DNS, fleet-wide
+	WithdrawAt       int           // failed checks in a row that take a member out of DNS; at least 1
+	NeverEnd         bool          // nobody is ended: reverse proxies, which adt does not make
 
 	PauseTerminate bool
 	PauseDNS       bool
@@ -92,7 +94,8 @@ type Verdict struct {
 // the verdicts (strikes, EverOnline).
 //
 //   - Passing clears the strikes and publishes. Failing adds one; the first
-//     withdraws, the one that reaches Limits.Strikes ends.
+//     withdraws (or the one that reaches Limits.WithdrawAt), the one that reaches
+//     Limits.Strikes ends.
 //   - A server in the making (being built, or never online and younger than both
 //     Grace and StalledAfter allow) is left alone.
 //   - Brakes hold back what may be our own mistake; Verdict.Brake names the one.
@@ -244,7 +247,7 @@ func withdraw(sick []*patient, published int, limits Limits) {
 	spare := max(0, published-max(0, limits.MinPublished))
 	for _, c := range sick {
 		switch {
-		case !c.Published:
+		case !c.Published || c.verdict.Strikes < limits.WithdrawAt:
 		case limits.PauseDNS:
 			c.hold(BrakePaused, "stays in DNS: DNS is paused")
 		case spare == 0:
@@ -265,7 +268,7 @@ func end(sick []*patient, members int, witnessed bool, limits Limits) {
 	budget := max(1, members*limits.BudgetPercent/100) - limits.TerminatingForHealth
 	replacing := limits.WantReplacement > 0
 	for _, c := range sick {
-		if !c.due {
+		if !c.due || limits.NeverEnd {
 			continue
 		}
 		switch {

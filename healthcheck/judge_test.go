@@ -62,6 +62,9 @@ func interrupted(m *member)                { m.Result.Rung = healthcheck.NotProb
 func pauseTerminate(l *healthcheck.Limits) { l.PauseTerminate = true }
 func pauseDNS(l *healthcheck.Limits)       { l.PauseDNS = true }
 func replacing(l *healthcheck.Limits)      { l.WantReplacement = 1 }
+func proxies(l *healthcheck.Limits) {
+	l.WithdrawAt, l.NeverEnd, l.Grace, l.StalledAfter = 2, true, 0, 0
+}
 func published(n int) func(*healthcheck.Limits) {
 	return func(l *healthcheck.Limits) { l.Published = n }
 }
@@ -110,6 +113,16 @@ func TestJudge(t *testing.T) {
 			verdicts{{Name: "a", State: failing, Strikes: 2, End: terminate}}},
 		{"more strikes when so configured", many(3, ill("a", 1)), limits(func(l *healthcheck.Limits) { l.Strikes = 4 }),
 			verdicts{{Name: "a", State: failing, Strikes: 2, Withdraw: true}}},
+
+		{"proxies: withdrawn at the strike that is said, and nobody ends",
+			[]member{ill("a", 0), ill("b", 1), well("c")}, limits(proxies, published(3)),
+			verdicts{{Name: "a", State: failing, Strikes: 1}, {Name: "b", State: failing, Strikes: 2, Withdraw: true}}},
+		{"proxies: the last one stays", []member{ill("a", 1), ill("b", 1)}, limits(proxies, published(2)),
+			verdicts{{Name: "a", State: failing, Strikes: 2, Withdraw: true}, {Name: "b", State: failing, Strikes: 2, Brake: "FLOOR"}}},
+		{"proxies: all at once is our fault", []member{ill("a", 1), ill("b", 1), ill("c", 1)}, limits(proxies, published(3)),
+			verdicts{{Name: "a", State: failing, Strikes: 1, Brake: "SELF_CHECK"}, {Name: "b", State: failing, Strikes: 1, Brake: "SELF_CHECK"}, {Name: "c", State: failing, Strikes: 1, Brake: "SELF_CHECK"}}},
+		{"proxies: back again", []member{well("a", unpublished), well("b")}, limits(proxies, published(1)),
+			verdicts{{Name: "a", State: healthy, Publish: true}}},
 
 		{"building is left alone", many(3, ill("a", 1, building), well("b", building, unpublished)), limits(),
 			verdicts{{Name: "a", State: healthcheck.StateBuilding, Strikes: 1}, {Name: "b", State: healthcheck.StateBuilding}}},

@@ -217,6 +217,35 @@ func (p *Prober) ServesHTTPS(ctx context.Context, addr netip.Addr) error {
 	return p.head(ctx, addr)
 }
 
+// ProbeHTTPS asks all targets at once for the head file and nothing else: for
+// reverse proxies, which have no markers of a webserver. The results are in the
+// order of the targets.
+func (p *Prober) ProbeHTTPS(parent context.Context, targets []Target) []Result {
+	results := make([]Result, len(targets))
+	var wg sync.WaitGroup
+	for i, target := range targets {
+		wg.Go(func() {
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(parent, p.deadline())
+			defer cancel()
+			err := p.retry(ctx, func(ctx context.Context) error { return p.head(ctx, target.Address) })
+			r := Result{Target: target, Rung: Passed, Detail: "it answers HTTPS"}
+			switch {
+			case parent.Err() != nil:
+				r.Rung, r.Detail = NotProbed, "interrupted: "+parent.Err().Error()
+			case err != nil && ours(err):
+				r.Rung, r.Detail = NotProbed, err.Error()
+			case err != nil:
+				r.Rung, r.Detail = RungHTTPS, err.Error()
+			}
+			r.Detail, r.Took = oneLine(r.Detail), time.Since(start)
+			results[i] = r
+		})
+	}
+	wg.Wait()
+	return results
+}
+
 // retry calls try until it succeeds, fails for good, or has failed as often as a
 // flake may. A try gets an equal part of the time that is left, so that a frozen
 // one leaves time for the next.

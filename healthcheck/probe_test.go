@@ -321,6 +321,28 @@ func TestServesHTTPSAsksOnce(t *testing.T) {
 	}
 }
 
+// TestProbeHTTPS: a proxy is asked for nothing but HTTPS.
+func TestProbeHTTPS(t *testing.T) {
+	w := serve(t)
+	p := w.prober(t)
+	p.SSH, p.AcceptStatus = nil, []int{200, 401}
+	for status, want := range map[int]healthcheck.Rung{200: healthcheck.Passed, 401: healthcheck.Passed, 502: healthcheck.RungHTTPS} {
+		w.status(status)
+		if r := p.ProbeHTTPS(t.Context(), []healthcheck.Target{w.target()})[0]; r.Rung != want || r.Target != w.target() {
+			t.Errorf("%d: %+v, want %v", status, r, want)
+		}
+	}
+	p.DialContext = failing(syscall.EMFILE) // a lack of ours
+	if r := p.ProbeHTTPS(t.Context(), []healthcheck.Target{w.target()})[0]; r.Rung != healthcheck.NotProbed {
+		t.Errorf("%+v", r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r := p.ProbeHTTPS(ctx, []healthcheck.Target{w.target()})[0]; r.Rung != healthcheck.NotProbed {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestInterruptedProbeSaysNothing(t *testing.T) {
 	w := serve(t)
 	p := w.prober(t)

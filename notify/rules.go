@@ -70,6 +70,18 @@ func ruleOf(r events.Reason) rule {
 		return rule{once: true, level: Error} // it has lasted before it is an alarm, and is said again after a day
 	case events.MonitorRecovered: // to who heard of the alarm
 		return rule{told: true, once: true, level: Error}
+	case events.ProxyRefused, events.ProxyUnreachable:
+		return rule{over: []events.Reason{events.ProxyUpdated, events.ProxyGone}}
+	case events.ProxyFailing, events.ProxyDown:
+		return rule{over: []events.Reason{events.ProxyUp, events.ProxyGone}}
+	case events.ProxyOverdue, events.ProxyGone:
+		return rule{once: true}
+	case events.FirewallInactive, events.FirewallDiffers, events.FirewallFailed:
+		return rule{over: []events.Reason{events.FirewallSet, events.FirewallConfirmed}}
+	case events.SSHLoginNew, events.FirewallReset, events.FirewallRolledBack:
+		return rule{once: true, level: Error} // nobody may have wanted it
+	case events.PermissionsWrong:
+		return rule{over: []events.Reason{events.PermissionsFixed}}
 	case events.RebootFailed:
 		return rule{over: []events.Reason{events.RebootDone}}
 	case events.BuildAdopted, events.BuildRepeated:

@@ -70,10 +70,11 @@ func (c *Cloud) listDroplets(ctx context.Context, query url.Values) ([]godo.Drop
 }
 
 // ours are the droplets that we made and those that the original named like a
-// webserver of this build.
+// webserver or a reverse proxy of this build.
 func (c *Cloud) ours(d godo.Droplet) bool {
 	return slices.Contains(d.Tags, c.buildTag()) ||
-		strings.HasPrefix(d.Name, "ws-"+c.config.Region+"-"+c.config.Build+"-")
+		strings.HasPrefix(d.Name, "ws-"+c.config.Region+"-"+c.config.Build+"-") ||
+		strings.HasPrefix(d.Name, "rp-"+c.config.Region+"-"+c.config.Build+"-")
 }
 
 // server is a droplet in our words. One without id, name or age is no answer to

@@ -48,6 +48,21 @@ func (m *Machine) HTTPS(status int) error {
 	return m.await("nginx", m.nginx, func() error { return m.answers(max(status, http.StatusOK), name) })
 }
 
+// Proxy makes nginx a reverse proxy from now on, to the upstream of that name in
+// adt/*.conf below the home directory; when it returns, it answers 502, since
+// the upstream is one that has nobody yet. From the home directory,
+// `nginx -t -q -c "$PWD/../nginx.conf"` tests it and
+// `kill -HUP $(cat ../nginx-master.pid)` makes it read its configuration again.
+func (m *Machine) Proxy(upstream string) error {
+	if err := m.write("adt/"+upstream+".conf", "upstream "+upstream+" { server 127.0.0.1:9 down; }\n", 0o644); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.upstream = upstream
+	m.mu.Unlock()
+	return m.HTTPS(http.StatusBadGateway)
+}
+
 func (m *Machine) in(name string) string { return filepath.Join(m.dir, name) }
 
 func (m *Machine) configure(status int, name string, until time.Time) error {
@@ -58,6 +73,10 @@ func (m *Machine) configure(status int, name string, until time.Time) error {
 	user := ""
 	if os.Geteuid() == 0 {
 		user = "user root;\n"
+	}
+	include, answer := "", fmt.Sprintf("return %d %s", status, map[bool]string{true: "https://www.example.com/elsewhere"}[status/100 == 3])
+	if m.upstream != "" {
+		include, answer = "include "+filepath.Join(m.Home, "adt", "*.conf")+";", "proxy_pass https://"+m.upstream
 	}
 	config := fmt.Sprintf(`%[1]sdaemon off;
 pid %[2]s/nginx-master.pid;
@@ -70,14 +89,15 @@ http {
 	fastcgi_temp_path %[2]s/fastcgi;
 	uwsgi_temp_path %[2]s/uwsgi;
 	scgi_temp_path %[2]s/scgi;
+	%[5]s
 	server {
 		listen %[3]s ssl;
 		ssl_certificate %[2]s/certificate.pem;
 		ssl_certificate_key %[2]s/key.pem;
-		location / { return %[4]d %[5]s; }
+		location / { %[4]s; }
 	}
 }
-`, user, m.dir, netip.AddrPortFrom(m.Address, HTTPSPort), status, map[bool]string{true: "https://www.example.com/elsewhere"}[status/100 == 3])
+`, user, m.dir, netip.AddrPortFrom(m.Address, HTTPSPort), answer, include)
 	for name, text := range map[string]string{"certificate.pem": certificate, "key.pem": key, "nginx.conf": config} {
 		if err := os.WriteFile(m.in(name), []byte(text), 0o600); err != nil {
 			return err

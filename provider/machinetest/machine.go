@@ -34,6 +34,8 @@ type Machine struct {
 	sshd  *process
 	nginx *process
 	other net.Listener // in sshd's place
+
+	upstream string // that nginx is a reverse proxy to; "" is none
 }
 
 // The files that a webserver of the original has.
