@@ -101,8 +101,11 @@ func Main(ctx context.Context, env Env) int {
 	err := newApp(env).RunContext(ctx, env.Args)
 	var told toldError
 	if err != nil && !errors.As(err, &told) {
-		for line := range strings.SplitSeq(err.Error(), "\n") { // of each that is joined
-			fmt.Fprintf(env.Stderr, "adt: %s\n", line)
+		for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") { // of each that is joined
+			if !strings.HasPrefix(line, " ") { // else it goes on with the one before
+				line = "adt: " + line
+			}
+			fmt.Fprintln(env.Stderr, line)
 		}
 	}
 	return exitCode(ctx, err)

@@ -43,7 +43,7 @@ func runEvents(h *host, c *cli.Context) error {
 	for _, r := range c.StringSlice("reason") {
 		r := events.Reason(strings.ToUpper(r))
 		if !slices.ContainsFunc(events.Meanings(), func(m events.Meaning) bool { return m.Reason == r }) {
-			return usagef("--reason: there is no %s; the README lists them", r)
+			return usagef("--reason: there is no %s; docs/operating.md lists them", r)
 		}
 		filter.Reasons = append(filter.Reasons, r)
 	}

@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"adt/events"
 )
+
+var update = flag.Bool("update", false, "write the table of events into docs/operating.md")
 
 // TestAdvice: each reason has a word on what to do, and no other has.
 func TestAdvice(t *testing.T) {

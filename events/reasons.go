@@ -172,7 +172,7 @@ const (
 	PermissionsFixed   Reason = "PERMISSIONS_FIXED"
 )
 
-// Meaning is one row of the table in the README, which is made from it.
+// Meaning is one row of the table in docs/operating.md, which is made from it.
 type Meaning struct {
 	Reason Reason
 	Level  Level
