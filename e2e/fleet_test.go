@@ -426,7 +426,7 @@ func (f *fleet) makeMachine(name, key string, public ssh.PublicKey) local.Machin
 	f.must(err)
 	for {
 		m, ok := f.Machine(f.vendorID(server.ID))
-		if ok && m.Phase == local.Built {
+		if ok && m.Phase == local.Built && m.PrivateIP.IsValid() { // a busy machine may be late with its address
 			return m
 		}
 		select {

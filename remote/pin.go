@@ -28,6 +28,9 @@ const pinLockWait = 10 * time.Second
 // pin survives a power cut. Lines with hashed names, patterns or markers (@…) are
 // people's and left alone.
 func Pin(path string, addr netip.Addr, port int, key ssh.PublicKey) error {
+	if !addr.IsValid() { // its line would be garbage, and a file with garbage verifies nobody
+		return errors.New("pin host key: no address")
+	}
 	host := knownhosts.Normalize(hostPort(addr, or(port, defaultPort)))
 	if err := rewrite(path, host, knownhosts.Line([]string{host}, key)); err != nil {
 		return fmt.Errorf("pin host key of %s: %w", host, err)

@@ -119,3 +119,15 @@ func TestPinsAtOnce(t *testing.T) {
 		t.Fatalf("%d lines, %v; want 20", strings.Count(string(text), "\n"), err)
 	}
 }
+
+// A pin without an address is refused: its line would be garbage, and a file with
+// garbage verifies nobody.
+func TestPinNobody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known_hosts")
+	if err := remote.Pin(path, netip.Addr{}, 22, remotetest.NewKey(t).PublicKey()); err == nil {
+		t.Error("a key was pinned to no address")
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("there is a file")
+	}
+}
