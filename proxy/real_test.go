@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +37,7 @@ type front struct {
 	machine *machinetest.Machine
 	dialer  *remote.Dialer
 	url     string
-	master  func() int // its process
+	start   func() // once
 	proxy.Settings
 }
 
@@ -162,7 +161,7 @@ func newFront(t testing.TB, kind proxy.Kind, key ed25519.PrivateKey, cloud machi
 		ReloadCommand: "[ ! -e " + dir + "/started ] || " + in(w.reload),
 	}
 	start := strings.Fields(in(w.start))
-	f.master = sync.OnceValue(func() int {
+	f.start = sync.OnceFunc(func() {
 		var said bytes.Buffer
 		cmd := exec.Command("/usr/sbin/"+start[0], start[1:]...)
 		cmd.Stdout, cmd.Stderr = &said, &said
@@ -191,7 +190,6 @@ func newFront(t testing.TB, kind proxy.Kind, key ed25519.PrivateKey, cloud machi
 			}
 			return f.ask(http.MethodGet, http.DefaultTransport) == nil
 		})
-		return cmd.Process.Pid
 	})
 	return f
 }
@@ -235,55 +233,63 @@ func (f *front) apply(c proxy.Change) proxy.Reply {
 	return r
 }
 
-// workers are the processes below the master.
-func (f *front) workers() []int {
-	var all []int
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ")
-		if fields := strings.Fields(rest); len(fields) > 1 && fields[0] != "Z" && fields[1] == strconv.Itoa(f.master()) {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			all = append(all, pid)
-		}
-	}
-	return all
-}
-
-// drained waits until no worker is left that had the configuration from before:
-// what in a fleet the time of draining is for.
-func (f *front) drained(old []int) {
-	f.t.Helper()
-	f.await("the old workers end", func() bool {
-		now := f.workers()
-		return len(now) > 0 && !slices.ContainsFunc(old, func(pid int) bool { return slices.Contains(now, pid) })
-	})
-}
-
 // slowWebserver answers after a while, and ends in the middle of what it is at.
-func slowWebserver(t testing.TB) (netip.Addr, func()) {
+type slowWebserver struct {
+	*httptest.Server
+	mu   sync.Mutex
+	busy int
+	last time.Time // when it had the last request, or was done with it
+}
+
+func newSlowWebserver(t testing.TB) *slowWebserver {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w := &slowWebserver{last: time.Now()}
+	note := func(n int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.busy, w.last = w.busy+n, time.Now()
+	}
+	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		note(1)
+		defer note(-1)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-r.Context().Done():
 		}
 	}))
-	s.Listener.Close()
+	w.Listener.Close()
 	var err error
 	for i := byte(1); i < 100; i++ {
-		if s.Listener, err = net.Listen("tcp", fmt.Sprintf("127.191.7.%d:%d", i, machinetest.HTTPSPort)); err == nil {
+		if w.Listener, err = net.Listen("tcp", fmt.Sprintf("127.191.7.%d:%d", i, machinetest.HTTPSPort)); err == nil {
 			break
 		}
 	}
 	must(t, err)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	t.Cleanup(func() { s.Config.Close() })
-	return s.Listener.Addr().(*net.TCPAddr).AddrPort().Addr(), func() { s.Config.Close() }
+	w.Config.ErrorLog = log.New(io.Discard, "", 0)
+	w.StartTLS()
+	t.Cleanup(w.end)
+	return w
+}
+
+func (w *slowWebserver) end() { w.Config.Close() }
+
+func (w *slowWebserver) address() netip.Addr {
+	return w.Listener.Addr().(*net.TCPAddr).AddrPort().Addr()
+}
+
+// quiet is how long a webserver has had nothing to do when visitors, who never
+// pause, are led elsewhere.
+const quiet = 2 * time.Second
+
+// drained waits until it is left alone: in a fleet the time of draining is for
+// that. That a reload was asked for does not say that it is over.
+func (f *front) drained(w *slowWebserver) {
+	f.t.Helper()
+	f.await("the webserver is left alone", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.busy == 0 && time.Since(w.last) > quiet
+	})
 }
 
 // visitors ask, half of them by POST, which no proxy may repeat, until the function that is returned is called,
@@ -333,11 +339,11 @@ func TestRealProxies(t *testing.T) {
 			_, key, err := ed25519.GenerateKey(rand.Reader)
 			must(t, err)
 			f := newFront(t, kind, key, machinetest.Options{SudoPassword: "secret"})
-			slow, stop := slowWebserver(t)
-			at, ends := []netip.Addr{slow}, []func(){stop}
-			for i := range 3 {
+			slow := []*slowWebserver{newSlowWebserver(t), newSlowWebserver(t)}
+			at := []netip.Addr{slow[0].address(), slow[1].address()}
+			for i := range 2 {
 				m, _ := machinetest.Login(t, fmt.Sprint("ws", i), key, machinetest.Options{})
-				at, ends = append(at, m.Address), append(ends, func() { must(t, m.HTTPS(machinetest.Nothing)) })
+				at = append(at, m.Address)
 			}
 			wants := func(what string, got proxy.Reply, outcome proxy.Outcome, total int) {
 				t.Helper()
@@ -346,21 +352,15 @@ func TestRealProxies(t *testing.T) {
 				}
 			}
 			wants("the first", f.apply(proxy.Change{Shard: 1, Want: at[:1]}), proxy.Updated, 1)
-			f.master()
+			f.start()
 			end := f.visitors(8)
 
-			// A reload is no more than asked for when the command ends.
-			change := func(what string, c proxy.Change, total int) {
-				t.Helper()
-				old := f.workers()
-				wants(what, f.apply(c), proxy.Updated, total)
-				f.drained(old)
-			}
-			change("another's", proxy.Change{Shard: 2, Want: at[3:]}, 2)
-			change("two more", proxy.Change{Shard: 1, Want: at[:3]}, 4)
-			for i := range 2 { // drained, then ended
-				change("one less", proxy.Change{Shard: 1, Want: at[i+1 : 3]}, 3-i)
-				ends[i]()
+			wants("another's", f.apply(proxy.Change{Shard: 2, Want: at[3:]}), proxy.Updated, 2)
+			wants("two more", f.apply(proxy.Change{Shard: 1, Want: at[:3]}), proxy.Updated, 4)
+			for i, w := range slow { // drained, then ended
+				wants("one less", f.apply(proxy.Change{Shard: 1, Want: at[i+1 : 3]}), proxy.Updated, 3-i)
+				f.drained(w)
+				w.end()
 			}
 
 			// What the server refuses: an option that nobody knows.

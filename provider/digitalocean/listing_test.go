@@ -132,6 +132,8 @@ func whoseServers(t *testing.T, checker *checker) {
 		"NO-1-as-lon1-b1-anna":        "",
 		"db-lon1-b1-anna":             "adt-build-b10",
 		"rp-lon1-b1-anna":             "my-adt-build-b1",
+		"rp-lon1-b10-anna":            "",
+		"xrp-lon1-b1-anna":            "",
 	} {
 		api.AddDroplet(t, name, strings.Fields(tags)...)
 	}
@@ -139,7 +141,7 @@ func whoseServers(t *testing.T, checker *checker) {
 	tagged := []string{"ws-lon1-b1-1-anna-tagged", "ws-lon1-b1-2-anna-tagged"}
 	for untagged, want := range map[bool][]string{
 		false: tagged,
-		true:  append([]string{"ws-lon1-b1-1-anna-original"}, tagged...),
+		true:  append([]string{"rp-lon1-b1-anna", "ws-lon1-b1-1-anna-original"}, tagged...), // a proxy has its webservers told
 	} {
 		cloud := checker.open(t, api, func(c *digitalocean.Config) { c.Untagged = untagged })
 		servers, err := cloud.List(t.Context())

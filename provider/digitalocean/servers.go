@@ -26,7 +26,7 @@ const currency = "USD"
 func (c *Cloud) buildTag() string { return "adt-build-" + c.config.Build }
 
 // List implements provider.Servers: the servers with the tag of the build, or
-// with Untagged also those that have only the names of its webservers.
+// with Untagged also those that have only the names of its webservers and proxies.
 func (c *Cloud) List(ctx context.Context) ([]provider.Server, error) {
 	droplets, err := c.droplets(ctx)
 	return servers(droplets, err)
