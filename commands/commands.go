@@ -128,15 +128,16 @@ func newApp(env Env) *cli.App {
 		// The exit code is decided in one place, see exit.go.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
-		Commands: []*cli.Command{
-			scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h),
-			statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h), scheduleCommand(h), notifyCommand(h),
-			firewallCommand(h), auditCommand(h), permissionsCommand(h),
-			pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h),
-			sshCommand(h), runCommand(h), housekeepingCommand(h), monitorCommand(h),
-			configCommand(h), cloudInitCommand(h), doctorCommand(h), cronCommand(h), demoCommand(h), localCommand(h), localServerCommand(h),
-			manCommand(h), completionCommand(h),
-		},
+		// The help shows groups in the order of their names.
+		Commands: slices.Concat(
+			group("Fleet", scaleCommand(h), healthcheckCommand(h), rebootCommand(h), adjustCommand(h), scheduleCommand(h),
+				pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h)),
+			group("Look", statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h)),
+			group("Reach", sshCommand(h), runCommand(h)),
+			group("Set up", configCommand(h), doctorCommand(h), cronCommand(h), cloudInitCommand(h), manCommand(h), completionCommand(h)),
+			group("This machine", notifyCommand(h), monitorCommand(h), housekeepingCommand(h), firewallCommand(h), auditCommand(h), permissionsCommand(h)),
+			group("Try", demoCommand(h), localCommand(h), localServerCommand(h)),
+		),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("there is no command %q (adt --help lists them)%s", c.Args().First(), suggest(c))
@@ -153,6 +154,14 @@ func newApp(env Env) *cli.App {
 	}
 	app.Commands = append(app.Commands, completeCommand(h)) // not hardened: its words may be flags
 	return app
+}
+
+// group gives commands a place in the help.
+func group(name string, commands ...*cli.Command) []*cli.Command {
+	for _, c := range commands {
+		c.Category = name
+	}
+	return commands
 }
 
 // attend does to what cron runs what its runs need.
