@@ -28,7 +28,7 @@ func TestChain(t *testing.T) {
 			datastoretest.Test(t, func(t *testing.T) (datastore.Store, string, string) {
 				bucket := datastoretest.Bucket(t)
 				buckets(t, bucket, bucket+"-other")
-				return chain, bucket, bucket + "-other"
+				return tidy{chain}, bucket, bucket + "-other"
 			})
 		})
 	}
