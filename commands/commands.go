@@ -45,6 +45,10 @@ type Env struct {
 	// DiskUsage and ClockUnsynced are what adt monitor asks the kernel.
 	DiskUsage     func(path string) (monitor.Usage, error)
 	ClockUnsynced func() (bool, error)
+	// Command runs a program of the system to its end.
+	Command func(ctx context.Context, name string, args ...string) error
+	// Base is what stands before the paths that adt install changes; "" is nothing.
+	Base string
 	// Exec turns this process into another program.
 	Exec func(path string, args, environment []string) error
 	// Addresses are those of this machine.
@@ -61,7 +65,7 @@ func System() Env {
 	host, _ := os.Hostname()
 	return Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Hostname: host,
 		Clocks: rundir.ReadClocks, Root: os.DirFS("/"), Crontab: systemCrontab{}, Uid: os.Geteuid(), Program: os.Executable, Addresses: readAddresses,
-		Exec: syscall.Exec, DiskUsage: monitor.DiskUsage, ClockUnsynced: monitor.ClockUnsynced}
+		Exec: syscall.Exec, Command: runProgram, DiskUsage: monitor.DiskUsage, ClockUnsynced: monitor.ClockUnsynced}
 }
 
 // readAddresses returns the addresses of this machine's interfaces, without those
@@ -134,7 +138,7 @@ func newApp(env Env) *cli.App {
 				pauseCommand(h), resumeCommand(h), protectCommand(h), unprotectCommand(h), replaceCommand(h)),
 			group("Look", statusCommand(h), eventsCommand(h), historyCommand(h), postMortemCommand(h)),
 			group("Reach", sshCommand(h), runCommand(h)),
-			group("Set up", configCommand(h), doctorCommand(h), cronCommand(h), cloudInitCommand(h), manCommand(h), completionCommand(h)),
+			group("Set up", installCommand(h), uninstallCommand(h), configCommand(h), doctorCommand(h), cronCommand(h), cloudInitCommand(h), manCommand(h), completionCommand(h)),
 			group("This machine", notifyCommand(h), monitorCommand(h), housekeepingCommand(h), firewallCommand(h), auditCommand(h), permissionsCommand(h)),
 			group("Try", demoCommand(h), localCommand(h), localServerCommand(h)),
 		),

@@ -46,6 +46,58 @@ func checkRange(v string) error {
 // at path that hold secrets, and the build key. It reads nothing but that file
 // and looks at no mode, so that it also tells of files that Load refuses.
 func Private(path string, env Env) ([]string, error) {
+	var files []string
+	add := func(file string) {
+		if !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	cfg, err := peek(path, env, func(cfg *Config, text string) {
+		file, named := strings.CutPrefix(text, "file:")
+		switch {
+		case strings.HasPrefix(text, "env:"):
+		case !named:
+			add(cfg.Path)
+		default:
+			file, _, _ = strings.Cut(file, "#")
+			if file, err := cfg.expand(file); err == nil {
+				add(file)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	key, err := cfg.key()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(key); key != "" && err == nil {
+		add(key)
+	}
+	return files, nil
+}
+
+// KeyPath is where the build key of the configuration at path is, whatever else is
+// wrong with that; it is an error when it names no build.
+func KeyPath(path string, env Env) (string, error) {
+	cfg, err := peek(path, env, func(*Config, string) {})
+	if err != nil {
+		return "", err
+	}
+	key, err := cfg.key()
+	if err == nil && key == "" {
+		err = &Error{File: path, Key: "autoscaler.build", Msg: "is not set"}
+	}
+	return key, err
+}
+
+// IsUser reports whether a name may be that of the server user.
+func IsUser(name string) bool { return checkForm("user", name) == nil }
+
+// peek reads a configuration without its checks; secret is given each that is written
+// in it.
+func peek(path string, env Env, secret func(cfg *Config, text string)) (*Config, error) {
 	data, _, err := readFile(path, sizeLimit)
 	if err != nil {
 		return nil, &Error{File: path, Msg: strings.TrimPrefix(err.Error(), path+": ")}
@@ -60,36 +112,24 @@ func Private(path string, env Env) ([]string, error) {
 	}
 	cfg := defaults()
 	cfg.Path, cfg.Home = absolute, env.Getenv("HOME")
-	var files []string
-	add := func(file string) {
-		if !slices.Contains(files, file) {
-			files = append(files, file)
-		}
-	}
 	doc.decode(nil, top, schema(&cfg), func(text string) (Secret, error) {
-		file, named := strings.CutPrefix(text, "file:")
-		switch {
-		case strings.HasPrefix(text, "env:"):
-		case !named:
-			add(absolute)
-		default:
-			file, _, _ = strings.Cut(file, "#")
-			if file, err := cfg.expand(file); err == nil {
-				add(file)
-			}
-		}
+		secret(&cfg, text)
 		return Secret{}, nil
 	}, &problems{file: path, line: doc.line, bad: map[string]bool{}})
-	key := cfg.SSH.Key
-	if key == "" && cfg.Autoscaler.Build != "" {
-		key = filepath.Join(cfg.Home, ".ssh", "id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_"+cfg.Autoscaler.Build)
-	} else if key != "" {
-		if key, err = cfg.expand(key); err != nil {
-			return nil, fmt.Errorf("%s: ssh.key: %w", path, err)
+	return &cfg, nil
+}
+
+// key is the path of the build key; "" is not known.
+func (c *Config) key() (string, error) {
+	switch {
+	case c.SSH.Key != "":
+		key, err := c.expand(c.SSH.Key)
+		if err != nil {
+			return "", fmt.Errorf("%s: ssh.key: %w", c.Path, err)
 		}
+		return key, nil
+	case c.Autoscaler.Build != "":
+		return filepath.Join(c.Home, ".ssh", "id_ed25519_AGILE_DEPLOYMENT_BUILD_KEY_"+c.Autoscaler.Build), nil
 	}
-	if _, err := os.Lstat(key); key != "" && err == nil {
-		add(key)
-	}
-	return files, nil
+	return "", nil
 }
