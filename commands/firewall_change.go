@@ -248,7 +248,7 @@ func (g *wall) watch(ctx context.Context) error {
 		return fmt.Errorf("starting the roll-back: %w", err)
 	}
 	cmd := exec.Command(program, "--config", g.cfg.Path, "firewall", "rollback", "--wait")
-	cmd.Dir = "/"
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), "HOME="+g.cfg.Home) // adt install looks after another user's home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	ready, err := cmd.StdoutPipe()
 	if err != nil {
