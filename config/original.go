@@ -130,7 +130,7 @@ func ImportOriginal(o Original, secrets string) (Imported, error) {
 func whyWhole(file string) string {
 	switch file {
 	case "firewallports.dat":
-		return "firewalls are not part of adt yet; the original's rules stay as they are"
+		return "adt firewall reads it where it is, once [firewall] says what else is let in"
 	case "application.dat":
 		return "it is the application's business"
 	}
