@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ type squad struct {
 	stop    func() // the watch
 	asked   []int  // profiles of the fleet since it was last at rest
 	mu      sync.Mutex
+	slept   atomic.Bool // a process stood still: a call it was in may come through at any time
 }
 
 // member is one autoscaler and the cron that starts it.
@@ -51,7 +53,8 @@ type member struct {
 	*fleet
 	number   int
 	settings settings
-	way      *way // to the datastore
+	way      *way         // to the datastore
+	slept    *atomic.Bool // of the squad
 
 	mu      sync.Mutex
 	running *exec.Cmd
@@ -82,7 +85,7 @@ func newSquad(t testing.TB) *squad {
 		m := &member{fleet: &fleet{
 			t: t, home: q.path(fmt.Sprintf("as%d", k)), cloud: q.cloud, key: q.key, trace: q.trace,
 			api: q.api, account: q.account, vendorID: q.vendorID, dial: q.dial,
-		}, number: k, stopped: true}
+		}, number: k, stopped: true, slept: &q.slept}
 		q.must(os.MkdirAll(m.home, 0o700))
 		own := maps.Clone(shared)
 		own["autoscaler.number"] = strconv.Itoa(k)
@@ -236,6 +239,7 @@ func (m *member) Freeze() (thaw func()) {
 		return func() {}
 	}
 	p := m.running.Process
+	m.slept.Store(true)
 	_ = p.Signal(syscall.SIGSTOP)
 	return func() { _ = p.Signal(syscall.SIGCONT) }
 }
@@ -266,7 +270,7 @@ func (q *squad) Watch() {
 	q.t.Cleanup(q.stop)
 	go func() {
 		defer close(ended)
-		over := 0
+		over, extra := 0, 0
 		leaving := map[string]bool{} // seen on its way out at any time
 		for {
 			before := q.ending()
@@ -292,7 +296,14 @@ func (q *squad) Watch() {
 					staying = append(staying, m.Name)
 				}
 			}
+			// A vendor takes the call of a process that slept in it, and nobody can tell
+			// it not to: then there is one too many, until a tick sees it.
 			if len(staying) > most {
+				extra++
+			} else {
+				extra = 0
+			}
+			if extra > 0 && !q.slept.Load() || extra == 100 {
 				q.t.Errorf("%d webservers where %d shall be at most, none of them ever on its way out: %v", len(staying), most, staying)
 				return
 			}
@@ -537,7 +548,7 @@ func TestAnAutoscalerSleeps(t *testing.T) {
 	q := begin(t)
 	q.Ask(12)
 	slow := q.members[2]
-	var pid int
+	var pid, workers int
 	var thaw func()
 	q.await("it stands still in the middle of a build", func() bool {
 		thaw = slow.Freeze()
@@ -545,7 +556,7 @@ func TestAnAutoscalerSleeps(t *testing.T) {
 		cmd := slow.running
 		slow.mu.Unlock()
 		files, _ := filepath.Glob(slow.path("runtime", "AUTOSCALINGMONITOR:*"))
-		pid = cmd.Process.Pid
+		pid, workers = cmd.Process.Pid, len(files)
 		if cmd.Args[1] == "scale" && len(files) > 0 && standsStill(pid) {
 			return true
 		}
@@ -565,9 +576,9 @@ func TestAnAutoscalerSleeps(t *testing.T) {
 	q.Await(12)
 	q.AwaitKeeper(3, 3)
 	q.Await(12)
-	// At most the call it was in when it fell asleep came through.
-	if after := len(q.Changed(pid)); after > changes+1 {
-		t.Errorf("the sleeper made %d changes after it woke up", after-changes)
+	// At most the calls it was in when it fell asleep came through, one for each build.
+	if after := len(q.Changed(pid)); after > changes+workers {
+		t.Errorf("the sleeper made %d changes after it woke up, in the middle of %d builds", after-changes, workers)
 	}
 }
 
