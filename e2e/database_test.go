@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -274,15 +275,18 @@ func TestDatabaseRecheck(t *testing.T) {
 // for, and what it had added is taken off by who keeps its webservers.
 func TestSquadDatabase(t *testing.T) {
 	t.Parallel()
-	api := digitaloceantest.New(t, digitaloceantest.Options{})
+	q := newSquad(t)
+	lines := settings{}
+	api := q.api // where the machines are there too, it is one account
+	if api == nil {
+		api = digitaloceantest.New(t, digitaloceantest.Options{})
+		lines["digitalocean.token"], lines["digitalocean.api_url"] = strconv.Quote(api.Token), strconv.Quote(api.URL)
+	}
 	id := api.AddDatabase("db-shop")
 	api.Trust(t, id, "ip_addr", "198.51.100.7", "the office")
-	q := newSquad(t)
+	maps.Copy(lines, settings{"database.driver": `"digitalocean"`, "database.cluster": strconv.Quote(id), "database.recheck": `"1s"`})
 	for _, m := range q.members {
-		m.add(settings{
-			"database.driver": `"digitalocean"`, "database.cluster": strconv.Quote(id), "database.recheck": `"1s"`,
-			"digitalocean.token": strconv.Quote(api.Token), "digitalocean.api_url": strconv.Quote(api.URL),
-		})
+		m.add(lines)
 	}
 	letIn := func() {
 		t.Helper()

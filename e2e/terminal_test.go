@@ -146,7 +146,7 @@ func TestInterruptWhileWatching(t *testing.T) {
 	if after, err := os.ReadFile(f.path("runtime", "AUTOSCALINGMONITOR:1")); err != nil || !bytes.Equal(after, record) {
 		t.Errorf("the build is %s, %v, was %s", after, err, record)
 	}
-	if profiles, err := os.ReadDir(filepath.Dir(f.object("scaling-local-lon1", "autoscaler-1/x"))); err != nil || len(profiles) != 1 || profiles[0].Name() != "STATIC_SCALE:2" {
+	if profiles, err := os.ReadDir(filepath.Dir(f.object("scaling-"+*vendor+"-lon1", "autoscaler-1/x"))); err != nil || len(profiles) != 1 || profiles[0].Name() != "STATIC_SCALE:2" {
 		t.Errorf("%v, %v", profiles, err)
 	}
 }
